@@ -1,0 +1,40 @@
+//! A WGSL file as the crate knows it: its text, the preludes it needs, and how they are joined.
+
+use std::fmt::Write as _;
+
+use crate::tensor::ElementType;
+
+/// One shader file with one entry point of the same name.
+#[derive(Debug)]
+pub struct Shader {
+    /// Name of the file and of its entry point.
+    pub name: &'static str,
+    /// Text of the file.
+    pub source: &'static str,
+    /// Texts put in front of it, besides the element prelude.
+    pub preludes: &'static [&'static str],
+    /// Names of its bindings from binding 1 on; binding 0 is `params`.
+    pub bindings: &'static [&'static str],
+    /// The `const` definitions that it expects in front, in this order.
+    pub definitions: &'static [&'static str],
+}
+
+impl Shader {
+    /// The whole text for one element type; `values` belong to [`Shader::definitions`].
+    #[must_use]
+    pub fn assemble(&self, element: ElementType, values: &[u32]) -> String {
+        assert_eq!(values.len(), self.definitions.len(), "{}: definitions", self.name);
+        let mut text = String::from(match element {
+            ElementType::F16 => include_str!("../../shaders/shared/element_f16.wgsl"),
+            ElementType::F32 | ElementType::U32 => include_str!("../../shaders/shared/element_f32.wgsl"),
+        });
+        for (name, value) in self.definitions.iter().zip(values) {
+            let _ = writeln!(text, "const {name}: u32 = {value}u;");
+        }
+        for prelude in self.preludes {
+            text.push_str(prelude);
+        }
+        text.push_str(self.source);
+        text
+    }
+}

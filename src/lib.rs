@@ -1,0 +1,7 @@
+//! Diffusion U-Nets on any GPU through wgpu, with DeepCache.
+
+pub mod error;
+pub mod gpu;
+pub mod tensor;
+
+pub use error::{Error, Result};
