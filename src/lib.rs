@@ -2,6 +2,8 @@
 
 pub mod error;
 pub mod gpu;
+pub mod kernels;
+pub mod reference;
 pub mod tensor;
 
 pub use error::{Error, Result};

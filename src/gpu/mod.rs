@@ -1,4 +1,19 @@
 //! The device layer. Only this module, without [`recording`] and [`shader`], imports wgpu.
+//!
+//! [`Gpu`] is one adapter with its device and queue; [`Memory`] holds what outlives a recording;
+//! an [`Executor`] turns recordings into [`Program`]s over shared slots and plays them.
 
+mod context;
+mod executor;
+mod memory;
+mod pipelines;
+mod profiler;
 pub mod recording;
 pub mod shader;
+mod slots;
+
+pub use context::{AdapterDescription, Gpu, list_adapters};
+pub use executor::{Executor, Play, Program};
+pub use memory::{Memory, Purpose};
+pub use profiler::{Profile, ProfileRow};
+pub use slots::{PlanMode, SlotPlan, plan_slots};

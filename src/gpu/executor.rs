@@ -1,0 +1,488 @@
+//! Turns recordings into programs over shared slots, and plays them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::context::Gpu;
+use super::memory::{Memory, read_buffer};
+use super::pipelines::{Pipeline, Pipelines};
+use super::profiler::Profile;
+use super::recording::{Command, Cost, Recording};
+use super::slots::{PlanMode, SlotPlan, plan_slots};
+use crate::error::{Error, Result};
+use crate::tensor::Storage;
+
+/// No submission should keep a GPU busy for longer than this: Windows resets one after two seconds.
+const SUBMISSION_SECONDS: f64 = 0.2;
+
+/// Cost units per second that a weak GPU reaches; the first measurement replaces it.
+const CAUTIOUS_RATE: f64 = 1e11;
+
+/// A submission is not cut below this many cost units.
+const LEAST_SUBMISSION: f64 = 1e10;
+
+/// Submissions that the device may have at once: one runs while the next is encoded.
+const IN_FLIGHT: usize = 2;
+
+/// Timestamps of one run.
+const QUERIES: u32 = 4096;
+
+/// A recording with its pipelines, bind groups and slots: ready to be played any number of times.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    dispatches: Vec<Prepared>,
+    cost: Cost,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    label: String,
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+    cost: Cost,
+}
+
+impl Program {
+    /// Number of dispatches of one play.
+    #[must_use]
+    pub fn dispatches(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// The cost of one play.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+}
+
+/// What one play took.
+#[derive(Clone, Debug)]
+pub struct Play {
+    /// Time that the CPU was busy with encoding and submitting, in seconds.
+    pub encode_seconds: f64,
+    /// Command buffers submitted.
+    pub submissions: usize,
+    /// First and last timestamp, if the adapter has any to spare.
+    queries: Option<(u32, u32)>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    submission: wgpu::SubmissionIndex,
+    submitted: Instant,
+    units: f64,
+}
+
+/// Plays recordings on one GPU.
+#[derive(Debug)]
+pub struct Executor {
+    gpu: Arc<Gpu>,
+    pipelines: Pipelines,
+    mode: PlanMode,
+    plan: SlotPlan,
+    queries: Option<wgpu::QuerySet>,
+    next_query: u32,
+    in_flight: VecDeque<InFlight>,
+    rate: f64,
+    last_done: Option<Instant>,
+    profile: Option<Profile>,
+}
+
+impl Executor {
+    /// An executor without programs.
+    #[must_use]
+    pub fn new(gpu: Arc<Gpu>) -> Self {
+        let queries = gpu.has_timestamps().then(|| query_set(&gpu, QUERIES));
+        Self {
+            gpu,
+            pipelines: Pipelines::default(),
+            mode: PlanMode::default(),
+            plan: SlotPlan::default(),
+            queries,
+            next_query: 0,
+            in_flight: VecDeque::new(),
+            rate: CAUTIOUS_RATE,
+            last_done: None,
+            profile: None,
+        }
+    }
+
+    /// How the next [`Executor::prepare`] plans memory.
+    pub fn set_plan_mode(&mut self, mode: PlanMode) {
+        self.mode = mode;
+    }
+
+    /// From now on every dispatch is timed by itself, which is slower.
+    pub fn start_profile(&mut self) {
+        self.profile = Some(Profile::default());
+    }
+
+    /// What was timed since [`Executor::start_profile`].
+    #[must_use]
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
+    /// The memory plan of the last [`Executor::prepare`].
+    #[must_use]
+    pub fn plan(&self) -> &SlotPlan {
+        &self.plan
+    }
+
+    /// Pipelines compiled so far.
+    #[must_use]
+    pub fn pipeline_count(&self) -> usize {
+        self.pipelines.count()
+    }
+
+    /// Prepares recordings that are never played at the same time: they share slots.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if a tensor is too large to bind, [`Error::OutOfMemory`], and [`Error::Device`] if a
+    /// shader does not compile.
+    ///
+    /// # Panics
+    /// If a recording uses external memory that was not allocated.
+    pub fn prepare(&mut self, memory: &Memory, recordings: &[&Recording]) -> Result<Vec<Program>> {
+        for command in recordings.iter().flat_map(|recording| recording.commands()) {
+            self.check_limits(command)?;
+        }
+        let plan = plan_slots(recordings, self.mode);
+        let mut slots = Vec::with_capacity(plan.slots.len());
+        for (index, &bytes) in plan.slots.iter().enumerate() {
+            slots.push(self.slot(index, bytes)?);
+        }
+        let mut programs = Vec::with_capacity(recordings.len());
+        for (recording, assignment) in recordings.iter().zip(&plan.assignment) {
+            programs.push(self.program(memory, recording, assignment, &slots)?);
+        }
+        self.plan = plan;
+        Ok(programs)
+    }
+
+    fn check_limits(&self, command: &Command) -> Result<()> {
+        let limit = self.gpu.binding_limit();
+        for (binding, name) in command.bindings.iter().zip(command.shader.bindings) {
+            if binding.tensor.bytes() > limit {
+                return Err(Error::Limit {
+                    what: format!("{} ({name} {})", command.label, binding.tensor.shape()),
+                    needed: binding.tensor.bytes(),
+                    limit,
+                    advice: "use a smaller picture, fewer pictures at once, or 16-bit storage",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&self, index: usize, bytes: u64) -> Result<wgpu::Buffer> {
+        let label = format!("slot {index}");
+        let size = bytes.next_multiple_of(4);
+        let usage = wgpu::BufferUsages::STORAGE;
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false };
+        self.gpu.guarded("activations", size, || self.gpu.device.create_buffer(&descriptor))
+    }
+
+    fn program(
+        &mut self,
+        memory: &Memory,
+        recording: &Recording,
+        assignment: &[Option<usize>],
+        slots: &[wgpu::Buffer],
+    ) -> Result<Program> {
+        let params = self.params(recording)?;
+        let mut dispatches = Vec::with_capacity(recording.commands().len());
+        for (command, &(offset, size)) in recording.commands().iter().zip(&params.windows) {
+            let pipeline = self.pipelines.get(&self.gpu, command)?;
+            let mut entries =
+                vec![wgpu::BindGroupEntry { binding: 0, resource: window(&params.buffer, offset, size) }];
+            for (index, binding) in (1..).zip(&command.bindings) {
+                let tensor = &binding.tensor;
+                let size = tensor.bytes().next_multiple_of(4);
+                let placed = match tensor.storage() {
+                    Storage::Transient { index, .. } => recording.transients()[*index].place.as_ref(),
+                    Storage::External(external) => Some(external),
+                };
+                let resource = match (placed, tensor.storage()) {
+                    (Some(external), _) => {
+                        let place = memory.place_of(external).unwrap_or_else(|| {
+                            panic!(
+                                "{}: \"{}\" is allocated before it is used",
+                                command.label,
+                                external.label()
+                            )
+                        });
+                        window(&place.buffer, place.offset, size)
+                    }
+                    (None, Storage::Transient { index, .. }) => {
+                        let slot = assignment[*index].expect("a used tensor has a slot");
+                        window(&slots[slot], 0, size)
+                    }
+                    (None, Storage::External(_)) => unreachable!("external tensors are placed"),
+                };
+                entries.push(wgpu::BindGroupEntry { binding: index, resource });
+            }
+            let descriptor = wgpu::BindGroupDescriptor {
+                label: Some(&command.label),
+                layout: &pipeline.layout,
+                entries: &entries,
+            };
+            let bind_group =
+                self.gpu.guarded(&command.label, 0, || self.gpu.device.create_bind_group(&descriptor))?;
+            dispatches.push(Prepared {
+                label: command.label.clone(),
+                pipeline,
+                bind_group,
+                grid: command.grid,
+                cost: command.cost,
+            });
+        }
+        Ok(Program { name: recording.name().to_owned(), dispatches, cost: recording.cost() })
+    }
+
+    /// All uniforms of a recording in one buffer: nothing in them changes between plays.
+    fn params(&self, recording: &Recording) -> Result<Params> {
+        let alignment = u64::from(self.gpu.limits().min_uniform_buffer_offset_alignment);
+        let mut bytes = Vec::new();
+        let mut windows = Vec::with_capacity(recording.commands().len());
+        for command in recording.commands() {
+            let offset = (bytes.len() as u64).next_multiple_of(alignment);
+            bytes.resize(usize::try_from(offset).unwrap_or(usize::MAX), 0);
+            bytes.extend_from_slice(&command.params);
+            let size = (command.params.len() as u64).next_multiple_of(16).max(16);
+            bytes.resize(usize::try_from(offset + size).unwrap_or(usize::MAX), 0);
+            windows.push((offset, size));
+        }
+        bytes.resize(bytes.len().max(16), 0);
+        let label = format!("{} params", recording.name());
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let size = bytes.len() as u64;
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false };
+        let buffer = self.gpu.guarded(&label, size, || self.gpu.device.create_buffer(&descriptor))?;
+        self.gpu.queue.write_buffer(&buffer, 0, &bytes);
+        Ok(Params { buffer, windows })
+    }
+
+    /// Encodes and submits one play; returns before the device has finished it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and other faults of the device, possibly those of an earlier play.
+    pub fn play(&mut self, program: &Program) -> Result<Play> {
+        if self.profile.is_some() && self.gpu.has_timestamps() {
+            return self.play_profiled(program);
+        }
+        let mut play = Play { encode_seconds: 0.0, submissions: 0, queries: None };
+        for chunk in self.chunks(program) {
+            let started = Instant::now();
+            let pair = self.query_pair();
+            let writes = pair.map(|(begin, end)| wgpu::ComputePassTimestampWrites {
+                query_set: self.queries.as_ref().expect("a pair is from the set"),
+                beginning_of_pass_write_index: Some(begin),
+                end_of_pass_write_index: Some(end),
+            });
+            let command_buffer = self.encode(&program.name, &program.dispatches[chunk.clone()], writes);
+            play.encode_seconds += started.elapsed().as_secs_f64();
+            self.throttle()?;
+            let started = Instant::now();
+            let submission = self.gpu.queue.submit([command_buffer]);
+            play.encode_seconds += started.elapsed().as_secs_f64();
+            let units = program.dispatches[chunk].iter().map(|dispatch| units(dispatch.cost)).sum();
+            self.in_flight.push_back(InFlight { submission, submitted: Instant::now(), units });
+            play.submissions += 1;
+            play.queries = match (play.queries, pair) {
+                (Some((begin, _)), Some((_, end))) => Some((begin, end)),
+                (None, pair) => pair,
+                (Some(_), None) => None,
+            };
+        }
+        self.gpu.check()?;
+        Ok(play)
+    }
+
+    /// Waits for everything that was submitted.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and other faults of the device.
+    pub fn finish(&mut self) -> Result<()> {
+        self.in_flight.clear();
+        self.gpu.wait(None)
+    }
+
+    /// Seconds on the GPU of each play since the last call; `None` where the adapter has no timestamps.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and other faults of the device.
+    pub fn durations(&mut self, plays: &[Play]) -> Result<Vec<Option<f64>>> {
+        let times = match (&self.queries, std::mem::take(&mut self.next_query)) {
+            (Some(queries), count @ 1..) => self.timestamps(queries, count)?,
+            _ => Vec::new(),
+        };
+        let time = |index: u32| times.get(index as usize).copied();
+        Ok(plays
+            .iter()
+            .map(|play| {
+                let (begin, end) = play.queries?;
+                Some(time(end)? - time(begin)?)
+            })
+            .collect())
+    }
+
+    /// Cuts a program into submissions that stay short on a GPU with a watchdog.
+    fn chunks(&self, program: &Program) -> Vec<std::ops::Range<usize>> {
+        let most = if self.gpu.is_software() {
+            f64::INFINITY
+        } else {
+            (self.rate * SUBMISSION_SECONDS).max(LEAST_SUBMISSION)
+        };
+        let mut chunks = Vec::new();
+        let (mut start, mut sum) = (0, 0.0);
+        for (index, dispatch) in program.dispatches.iter().enumerate() {
+            let cost = units(dispatch.cost);
+            if sum + cost > most && index > start {
+                chunks.push(start..index);
+                (start, sum) = (index, 0.0);
+            }
+            sum += cost;
+        }
+        if start < program.dispatches.len() {
+            chunks.push(start..program.dispatches.len());
+        }
+        chunks
+    }
+
+    /// Waits until the device has room for one more submission, and learns how fast it is.
+    fn throttle(&mut self) -> Result<()> {
+        while self.in_flight.len() >= IN_FLIGHT {
+            let Some(oldest) = self.in_flight.pop_front() else { break };
+            self.gpu.wait(Some(oldest.submission))?;
+            let now = Instant::now();
+            let begun = self.last_done.map_or(oldest.submitted, |done| done.max(oldest.submitted));
+            let seconds = now.duration_since(begun).as_secs_f64();
+            if oldest.units >= LEAST_SUBMISSION && seconds > 0.0 {
+                self.rate = 0.5 * (self.rate + oldest.units / seconds);
+            }
+            self.last_done = Some(now);
+        }
+        Ok(())
+    }
+
+    fn query_pair(&mut self) -> Option<(u32, u32)> {
+        self.queries.as_ref()?;
+        let begin = self.next_query;
+        if begin + 2 > QUERIES {
+            return None;
+        }
+        self.next_query += 2;
+        Some((begin, begin + 1))
+    }
+
+    fn encode(
+        &self,
+        name: &str,
+        dispatches: &[Prepared],
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) -> wgpu::CommandBuffer {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some(name) };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(name), timestamp_writes });
+        for dispatch in dispatches {
+            record(&mut pass, dispatch);
+        }
+        drop(pass);
+        encoder.finish()
+    }
+
+    /// One pass per dispatch, each between two timestamps; waits for the result.
+    fn play_profiled(&mut self, program: &Program) -> Result<Play> {
+        let started = Instant::now();
+        let mut submissions = 0;
+        for dispatches in program.dispatches.chunks(QUERIES as usize / 2) {
+            let queries = query_set(&self.gpu, QUERIES);
+            let descriptor = wgpu::CommandEncoderDescriptor { label: Some(&program.name) };
+            let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+            for (begin, dispatch) in (0..).step_by(2).zip(dispatches) {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(&dispatch.label),
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: Some(begin),
+                        end_of_pass_write_index: Some(begin + 1),
+                    }),
+                });
+                record(&mut pass, dispatch);
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+            submissions += 1;
+            let count = u32::try_from(2 * dispatches.len()).unwrap_or(QUERIES);
+            let times = self.timestamps(&queries, count)?;
+            let Some(profile) = &mut self.profile else { continue };
+            for (pair, dispatch) in times.chunks_exact(2).zip(dispatches) {
+                profile.add(&dispatch.label, pair[1] - pair[0], dispatch.cost.multiply_accumulates);
+            }
+        }
+        Ok(Play { encode_seconds: started.elapsed().as_secs_f64(), submissions, queries: None })
+    }
+
+    /// The first `count` timestamps of a set, in seconds.
+    fn timestamps(&self, queries: &wgpu::QuerySet, count: u32) -> Result<Vec<f64>> {
+        let size = u64::from(count) * 8;
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some("timestamps"), size, usage, mapped_at_creation: false };
+        let buffer = self.gpu.guarded("timestamps", size, || self.gpu.device.create_buffer(&descriptor))?;
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("timestamps") };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        encoder.resolve_query_set(queries, 0..count, &buffer, 0);
+        self.gpu.queue.submit([encoder.finish()]);
+        let bytes = read_buffer(&self.gpu, &buffer, 0, size)?;
+        let period = f64::from(self.gpu.queue.get_timestamp_period()) * 1e-9;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
+        let first = ticks.first().copied().unwrap_or(0);
+        #[expect(clippy::cast_precision_loss, reason = "differences within one run are small")]
+        let seconds = ticks.iter().map(|tick| tick.wrapping_sub(first) as i64 as f64 * period).collect();
+        Ok(seconds)
+    }
+}
+
+#[derive(Debug)]
+struct Params {
+    buffer: wgpu::Buffer,
+    windows: Vec<(u64, u64)>,
+}
+
+fn window(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer,
+        offset,
+        size: wgpu::BufferSize::new(size.max(4)),
+    })
+}
+
+fn record(pass: &mut wgpu::ComputePass<'_>, dispatch: &Prepared) {
+    pass.set_pipeline(&dispatch.pipeline.pipeline);
+    pass.set_bind_group(0, &dispatch.bind_group, &[]);
+    let [x, y, z] = dispatch.grid;
+    pass.dispatch_workgroups(x, y, z);
+}
+
+fn query_set(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
+    gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+        label: Some("timestamps"),
+        ty: wgpu::QueryType::Timestamp,
+        count,
+    })
+}
+
+/// One number for the work of a dispatch: a byte of traffic is worth several multiply-accumulates.
+fn units(cost: Cost) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let units = cost.multiply_accumulates as f64 + 8.0 * cost.bytes as f64;
+    units
+}

@@ -1,0 +1,45 @@
+//! One file per operation: its parameters, its shaders, and the function that records it.
+//!
+//! Every operation `x` has the same stem in four places: `kernels/x.rs`, `reference/x.rs` (plain `f64`
+//! loops and awkward cases), every `shaders/x*.wgsl`, and its line in the test battery.
+
+pub mod activation;
+pub mod matmul;
+
+use crate::gpu::shader::Shader;
+
+/// All shaders, for tests and tools that look at each.
+pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &matmul::TILED];
+
+/// The text of `shaders/NAME.wgsl`, or of `shaders/shared/NAME.wgsl`.
+///
+/// `source!("matmul_tiled")` expands to `include_str!("../../shaders/matmul_tiled.wgsl")`.
+macro_rules! source {
+    (shared $name:literal) => {
+        include_str!(concat!("../../shaders/shared/", $name, ".wgsl"))
+    };
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+pub(crate) use source;
+
+/// The most workgroups in one dimension that every device allows.
+const GRID_LIMIT: u32 = 65_535;
+
+/// Workgroups in two dimensions for `count` values, `per_workgroup` each; the shader's `linear_index` undoes it.
+pub(crate) fn linear_grid(count: usize, per_workgroup: u32) -> [u32; 3] {
+    let groups = u32::try_from(count).unwrap_or(u32::MAX).div_ceil(per_workgroup).max(1);
+    let rows = groups.div_ceil(GRID_LIMIT);
+    [groups.div_ceil(rows), rows, 1]
+}
+
+/// An extent as the shader counts it.
+pub(crate) fn extent(operation: &'static str, tensor: &str, value: usize) -> crate::Result<u32> {
+    u32::try_from(value).map_err(|_| crate::Error::Shape {
+        operation,
+        tensor: tensor.to_owned(),
+        expected: "fewer than 2^32 values".to_owned(),
+        found: value.to_string(),
+    })
+}

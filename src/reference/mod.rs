@@ -1,0 +1,128 @@
+//! Plain `f64` twins of every kernel, and a player that runs a recording with them on the CPU.
+//!
+//! A twin reads the same parameters as its shader and is written for clarity: loops over the formula.
+//! Beside each stands `cases()`, the awkward inputs that every variant of the kernel is tested with.
+
+pub mod activation;
+pub mod case;
+pub mod matmul;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::gpu::recording::{Access, Command, Recording};
+use crate::tensor::{Storage, Tensor};
+
+/// What a twin returns: values by the name of the binding.
+pub(crate) type Outputs = Vec<(&'static str, Vec<f64>)>;
+
+type Twin = fn(&Operands<'_>) -> Outputs;
+
+/// The twin of every shader, by the shader's name.
+const TWINS: &[(&str, Twin)] = &[("activation", activation::twin), ("matmul_tiled", matmul::twin)];
+
+/// The memory of the reference player: `f64` values by tensor.
+#[derive(Debug, Default)]
+pub struct Memory {
+    values: HashMap<u64, Rc<Vec<f64>>>,
+}
+
+impl Memory {
+    /// Gives an external tensor its values.
+    ///
+    /// # Panics
+    /// If the tensor is transient, or the count is not its shape's.
+    pub fn set(&mut self, tensor: &Tensor, values: Vec<f64>) {
+        assert_eq!(values.len(), tensor.shape().count(), "as many values as the shape has");
+        let external = tensor.as_external().expect("only external tensors have memory of their own");
+        self.values.insert(external.id(), Rc::new(values));
+    }
+
+    /// The values of an external tensor.
+    ///
+    /// # Panics
+    /// If it was never set or written.
+    #[must_use]
+    pub fn get(&self, tensor: &Tensor) -> &[f64] {
+        let external = tensor.as_external().expect("only external tensors have memory of their own");
+        self.values.get(&external.id()).expect("a tensor is set before it is read")
+    }
+}
+
+/// One command with the values that it reads.
+#[derive(Debug)]
+pub(crate) struct Operands<'a> {
+    command: &'a Command,
+    values: Vec<Option<Rc<Vec<f64>>>>,
+}
+
+impl Operands<'_> {
+    pub(crate) fn params<P: bytemuck::AnyBitPattern>(&self) -> P {
+        bytemuck::pod_read_unaligned(&self.command.params)
+    }
+
+    pub(crate) fn input(&self, name: &str) -> &[f64] {
+        self.values[self.position(name)].as_ref().expect("the binding is read")
+    }
+
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.command.bindings[self.position(name)].tensor.shape().count()
+    }
+
+    pub(crate) fn constant(&self, name: &str) -> Option<f64> {
+        self.command.constants.iter().find(|(constant, _)| *constant == name).map(|&(_, value)| value)
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.constant(name).is_some_and(|value| value != 0.0)
+    }
+
+    pub(crate) fn definition(&self, name: &str) -> u32 {
+        let shader = self.command.shader;
+        let position = shader.definitions.iter().position(|definition| *definition == name);
+        self.command.definitions[position.expect("the shader has this definition")]
+    }
+
+    fn position(&self, name: &str) -> usize {
+        let shader = self.command.shader;
+        shader.bindings.iter().position(|binding| *binding == name).expect("the shader has this binding")
+    }
+}
+
+/// Plays a recording on the CPU in `f64`.
+///
+/// # Panics
+/// If a command has no twin or reads what was never written: faults of this crate, not of its input.
+pub fn play(recording: &Recording, memory: &mut Memory) {
+    let mut transients: Vec<Option<Rc<Vec<f64>>>> = vec![None; recording.transients().len()];
+    for command in recording.commands() {
+        let values = command
+            .bindings
+            .iter()
+            .map(|binding| match (binding.access, binding.tensor.storage()) {
+                (Access::Write, _) => None,
+                (_, Storage::Transient { index, .. }) => transients[*index].clone(),
+                (_, Storage::External(external)) => memory.values.get(&external.id()).cloned(),
+            })
+            .collect();
+        let twin = TWINS.iter().find(|(name, _)| *name == command.shader.name);
+        let (_, twin) = twin.unwrap_or_else(|| panic!("{} has a twin", command.shader.name));
+        let operands = Operands { command, values };
+        for (name, values) in twin(&operands) {
+            let tensor = &command.bindings[operands.position(name)].tensor;
+            assert_eq!(values.len(), tensor.shape().count(), "{}: {name}", command.label);
+            let values = Rc::new(values);
+            match tensor.storage() {
+                Storage::External(external) => {
+                    memory.values.insert(external.id(), values);
+                }
+                Storage::Transient { index, .. } => {
+                    if let Some(place) = &recording.transients()[*index].place {
+                        memory.values.insert(place.id(), Rc::clone(&values));
+                    }
+                    transients[*index] = Some(values);
+                }
+            }
+        }
+    }
+}

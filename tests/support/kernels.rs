@@ -1,0 +1,105 @@
+//! Plays the cases of a kernel and compares.
+
+use std::sync::Arc;
+
+use deepcache::gpu::recording::Recording;
+use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
+use deepcache::reference;
+use deepcache::reference::case::{Case, Role, Tolerance};
+use deepcache::tensor::{ElementType, Tensor};
+use half::f16;
+
+/// The GPU of this test program. A machine without an adapter fails here.
+pub(crate) fn gpu() -> Arc<Gpu> {
+    Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Values as a device stores them.
+pub(crate) fn to_bytes(values: &[f64], element: ElementType) -> Vec<u8> {
+    match element {
+        ElementType::F32 => values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
+        ElementType::F16 => values.iter().flat_map(|&value| f16::from_f64(value).to_le_bytes()).collect(),
+        ElementType::U32 => values.iter().flat_map(|&value| (value as u32).to_le_bytes()).collect(),
+    }
+}
+
+/// Values from a device's bytes.
+pub(crate) fn from_bytes(bytes: &[u8], element: ElementType) -> Vec<f64> {
+    let four = || bytes.chunks_exact(4).map(|chunk| <[u8; 4]>::try_from(chunk).unwrap());
+    match element {
+        ElementType::F32 => four().map(|chunk| f64::from(f32::from_le_bytes(chunk))).collect(),
+        ElementType::U32 => four().map(|chunk| f64::from(u32::from_le_bytes(chunk))).collect(),
+        ElementType::F16 => bytes
+            .chunks_exact(2)
+            .map(|chunk| f16::from_le_bytes(chunk.try_into().unwrap()).to_f64())
+            .collect(),
+    }
+}
+
+/// A case whose inputs have been given tensors and recorded.
+struct Recorded {
+    recording: Recording,
+    tensors: Vec<Tensor>,
+    values: Vec<Vec<f64>>,
+    output: Tensor,
+}
+
+fn record(case: &Case, element: ElementType) -> Recorded {
+    let mut tensors = Vec::new();
+    let mut values = Vec::new();
+    for (index, input) in case.inputs.iter().enumerate() {
+        let element = match input.role {
+            Role::Element => element,
+            Role::Float => ElementType::F32,
+            Role::Index => ElementType::U32,
+        };
+        tensors.push(Tensor::external(format!("input {index}"), input.shape.clone(), element));
+        values.push(from_bytes(&to_bytes(&input.values, element), element));
+    }
+    let mut recording = Recording::new("case");
+    let produced =
+        (case.record)(&mut recording, &tensors).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let output = Tensor::external("output", produced.shape().clone(), produced.element());
+    recording.place(&produced, &output);
+    Recorded { recording, tensors, values, output }
+}
+
+/// Runs all cases on the GPU and on the reference player against the naive formula; prints the worst errors.
+pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
+    let gpu = gpu();
+    let mut failures = Vec::new();
+    assert!(!cases.is_empty(), "{stem} has cases");
+    for case in cases {
+        let recorded = record(case, element);
+        let expected = (case.expected)(&recorded.values);
+
+        let mut twin = reference::Memory::default();
+        for (tensor, values) in recorded.tensors.iter().zip(&recorded.values) {
+            twin.set(tensor, values.clone());
+        }
+        reference::play(&recorded.recording, &mut twin);
+        let tolerance = Tolerance::reduction(recorded.output.element(), case.terms);
+        let by_reference =
+            Tolerance::reduction(ElementType::F32, 1).worst(twin.get(&recorded.output), &expected);
+
+        let mut memory = Memory::new(gpu.clone());
+        memory.allocate(recorded.tensors.iter().chain([&recorded.output]), Purpose::Persistent).unwrap();
+        for (tensor, values) in recorded.tensors.iter().zip(&recorded.values) {
+            memory.write(tensor, 0, &to_bytes(values, tensor.element())).unwrap();
+        }
+        let mut executor = Executor::new(gpu.clone());
+        let programs =
+            executor.prepare(&memory, &[&recorded.recording]).unwrap_or_else(|error| panic!("{error}"));
+        executor.play(&programs[0]).unwrap();
+        let found = from_bytes(&memory.read(&recorded.output).unwrap(), recorded.output.element());
+        let by_gpu = tolerance.worst(&found, &expected);
+        println!(
+            "{stem} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3}",
+            case.name
+        );
+        if by_gpu.max(by_reference) > 1.0 {
+            failures.push(case.name);
+        }
+    }
+    assert!(failures.is_empty(), "{stem} {element}: beyond tolerance: {failures:?}");
+}
