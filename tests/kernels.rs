@@ -26,4 +26,4 @@ macro_rules! kernel_battery {
     )+};
 }
 
-kernel_battery!(activation, matmul);
+kernel_battery!(activation, group_norm, layer_norm, matmul);

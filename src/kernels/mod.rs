@@ -4,12 +4,42 @@
 //! loops and awkward cases), every `shaders/x*.wgsl`, and its line in the test battery.
 
 pub mod activation;
+pub mod group_norm;
+pub mod layer_norm;
 pub mod matmul;
 
+use crate::error::Result;
 use crate::gpu::shader::Shader;
+use crate::tensor::{ElementType, Tensor};
 
 /// All shaders, for tests and tools that look at each.
-pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &matmul::TILED];
+pub const SHADERS: &[&Shader] = &[
+    &activation::ACTIVATION,
+    &group_norm::MOMENTS,
+    &group_norm::APPLY,
+    &layer_norm::LAYER_NORM,
+    &matmul::TILED,
+];
+
+/// Scale and shift of each channel behind a normalisation.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// `[C]`, f32.
+    pub weight: Tensor,
+    /// `[C]`, f32.
+    pub bias: Tensor,
+}
+
+impl Affine {
+    /// Checks that both are f32 and have one value for each channel.
+    fn expect(&self, operation: &'static str, channels: usize) -> Result<()> {
+        for (name, tensor) in [("weight", &self.weight), ("bias", &self.bias)] {
+            tensor.expect(operation, name, &[channels])?;
+            tensor.expect_element(operation, name, ElementType::F32)?;
+        }
+        Ok(())
+    }
+}
 
 /// The text of `shaders/NAME.wgsl`, or of `shaders/shared/NAME.wgsl`.
 ///

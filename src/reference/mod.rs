@@ -5,6 +5,8 @@
 
 pub mod activation;
 pub mod case;
+pub mod group_norm;
+pub mod layer_norm;
 pub mod matmul;
 
 use std::collections::HashMap;
@@ -19,7 +21,13 @@ pub(crate) type Outputs = Vec<(&'static str, Vec<f64>)>;
 type Twin = fn(&Operands<'_>) -> Outputs;
 
 /// The twin of every shader, by the shader's name.
-const TWINS: &[(&str, Twin)] = &[("activation", activation::twin), ("matmul_tiled", matmul::twin)];
+const TWINS: &[(&str, Twin)] = &[
+    ("activation", activation::twin),
+    ("group_norm_moments", group_norm::moments_twin),
+    ("group_norm_apply", group_norm::apply_twin),
+    ("layer_norm", layer_norm::twin),
+    ("matmul_tiled", matmul::twin),
+];
 
 /// The memory of the reference player: `f64` values by tensor.
 #[derive(Debug, Default)]
