@@ -73,6 +73,7 @@ pub struct Recording {
     commands: Vec<Command>,
     transients: Vec<Transient>,
     scope: Vec<String>,
+    marks: Vec<(String, Tensor)>,
 }
 
 impl Recording {
@@ -80,7 +81,7 @@ impl Recording {
     pub fn new(name: impl Into<String>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, commands: Vec::new(), transients: Vec::new(), scope: vec![name.into()] }
+        Self { id, commands: Vec::new(), transients: Vec::new(), scope: vec![name.into()], marks: Vec::new() }
     }
 
     /// Its commands in order.
@@ -114,6 +115,19 @@ impl Recording {
     pub fn scope(&mut self, name: &str) -> Scope<'_> {
         self.scope.push(name.to_owned());
         Scope { recording: self }
+    }
+
+    /// Remembers `tensor` under the current scope, so that tests and tools can look at a stage by its module's
+    /// name (`down_blocks.0.resnets.1`). Costs nothing unless the tensor is then placed somewhere.
+    pub fn mark(&mut self, tensor: &Tensor) {
+        let name = self.scope[1..].join(".");
+        self.marks.push((name, tensor.clone()));
+    }
+
+    /// What was marked, in order.
+    #[must_use]
+    pub fn marks(&self) -> &[(String, Tensor)] {
+        &self.marks
     }
 
     /// A new transient tensor, to be written by the next command.
