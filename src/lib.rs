@@ -5,5 +5,6 @@ pub mod gpu;
 pub mod kernels;
 pub mod reference;
 pub mod tensor;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,0 +1,276 @@
+//! Checkpoints, and how layers ask them for packed weights.
+//!
+//! Building a model only checks names and shapes: a layer gets its [`Tensor`] at once, and the [`Loader`] keeps
+//! a list of [`Pending`] tensors whose values are converted and uploaded afterwards, chunk by chunk.
+
+mod checkpoint;
+mod directory;
+mod names_diffusers;
+mod packing;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+pub use checkpoint::Checkpoint;
+pub use directory::{Component, ModelDirectory};
+pub use packing::Pending;
+
+use crate::error::{Error, Result};
+use crate::tensor::{ElementType, Shape, Tensor};
+use checkpoint::Stored;
+use packing::{Layout, Part};
+
+/// What the layers of one model asked for.
+#[derive(Debug)]
+pub struct Loader {
+    model: String,
+    element: ElementType,
+    pending: Vec<Pending>,
+    used: BTreeSet<String>,
+}
+
+impl Loader {
+    /// For the model known to the profiler as `model`, with matrices stored as `element` (F16 or F32).
+    ///
+    /// # Panics
+    /// If `element` is U32.
+    pub fn new(model: impl Into<String>, element: ElementType) -> Self {
+        assert!(element != ElementType::U32, "weights are floating-point values");
+        Self { model: model.into(), element, pending: Vec::new(), used: BTreeSet::new() }
+    }
+
+    /// How matrices are stored.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// The tensors asked for so far, in that order.
+    #[must_use]
+    pub fn pending(&self) -> &[Pending] {
+        &self.pending
+    }
+
+    /// Bytes of all tensors asked for so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.pending.iter().map(|pending| pending.tensor.bytes()).sum()
+    }
+
+    /// The tensors asked for, to be uploaded.
+    #[must_use]
+    pub fn into_pending(self) -> Vec<Pending> {
+        self.pending
+    }
+
+    /// Tensors of the checkpoint that no layer asked for, by their names in the file, sorted.
+    /// Integer tensors and `position_ids` are left out: no model reads them.
+    #[must_use]
+    pub fn unused(&self, checkpoint: &Checkpoint) -> Vec<String> {
+        checkpoint.readable().filter(|name| !self.used.contains(*name)).map(str::to_owned).collect()
+    }
+
+    fn push(
+        &mut self,
+        label: &str,
+        shape: Shape,
+        element: ElementType,
+        source: (Vec<Part>, Layout),
+    ) -> Tensor {
+        let label = format!("{}/{label}", self.model);
+        let tensor = Tensor::external(label, shape, element);
+        let (parts, layout) = source;
+        self.used.extend(parts.iter().filter_map(|part| part.name.clone()));
+        self.pending.push(Pending { tensor: tensor.clone(), parts, layout });
+        tensor
+    }
+}
+
+/// A place in the tree of a checkpoint's names.
+///
+/// Names are those of today's diffusers and transformers; older spellings in the file are found by themselves.
+#[derive(Clone, Debug)]
+pub struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    prefix: String,
+}
+
+impl<'a> Weights<'a> {
+    fn new(checkpoint: &'a Checkpoint) -> Self {
+        Self { checkpoint, prefix: String::new() }
+    }
+
+    /// The place called `name` below this one.
+    #[must_use]
+    pub fn child(&self, name: impl Display) -> Self {
+        Self { checkpoint: self.checkpoint, prefix: self.path(name) }
+    }
+
+    /// The whole name of the tensor called `name` here.
+    #[must_use]
+    pub fn path(&self, name: impl Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// Whether there is a tensor called `name` here.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.find(&self.path(name)).is_some()
+    }
+
+    /// Biases, scales of norms.
+    ///
+    /// # Shapes
+    /// - in the file: `[length]`
+    /// - returns `[length]`, f32
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
+    pub fn vector(&self, loader: &mut Loader, name: &str, length: usize) -> Result<Tensor> {
+        self.vectors(loader, &[name], &[length])
+    }
+
+    /// Vectors one after the other: the biases of [`matrix`](Self::matrix).
+    ///
+    /// # Shapes
+    /// - in the file: `[lengths[i]]` each
+    /// - returns `[sum of lengths]`, f32
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor is missing, has another shape, or holds integers.
+    ///
+    /// # Panics
+    /// If there are not as many lengths as names.
+    pub fn vectors(&self, loader: &mut Loader, names: &[&str], lengths: &[usize]) -> Result<Tensor> {
+        assert_eq!(names.len(), lengths.len(), "every vector has its length");
+        let mut parts = Vec::with_capacity(names.len());
+        for (name, length) in names.iter().zip(lengths) {
+            parts.push(Part { name: Some(self.find(name, &[*length])?), count: *length });
+        }
+        Ok(self.push_vectors(loader, names, parts))
+    }
+
+    /// As [`vectors`](Self::vectors), but vectors that are missing are zero; none if all are missing.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor that is there has another shape, or holds integers.
+    ///
+    /// # Panics
+    /// If there are not as many lengths as names.
+    pub fn optional_vectors(
+        &self,
+        loader: &mut Loader,
+        names: &[&str],
+        lengths: &[usize],
+    ) -> Result<Option<Tensor>> {
+        assert_eq!(names.len(), lengths.len(), "every vector has its length");
+        let mut parts = Vec::with_capacity(names.len());
+        for (name, length) in names.iter().zip(lengths) {
+            let found = if self.has(name) { Some(self.find(name, &[*length])?) } else { None };
+            parts.push(Part { name: found, count: *length });
+        }
+        if parts.iter().all(|part| part.name.is_none()) {
+            return Ok(None);
+        }
+        Ok(Some(self.push_vectors(loader, names, parts)))
+    }
+
+    /// Weights of linear layers with the same input, side by side.
+    ///
+    /// # Shapes
+    /// - in the file: `[outputs[i], inputs]` each, or `[outputs[i], inputs, 1, 1]`
+    /// - returns `[inputs, sum of outputs]`, in the loader's element type
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor is missing, has another shape, or holds integers.
+    ///
+    /// # Panics
+    /// If there are not as many outputs as names.
+    pub fn matrix(
+        &self,
+        loader: &mut Loader,
+        names: &[&str],
+        inputs: usize,
+        outputs: &[usize],
+    ) -> Result<Tensor> {
+        assert_eq!(names.len(), outputs.len(), "every matrix has its outputs");
+        let mut parts = Vec::with_capacity(names.len());
+        for (name, count) in names.iter().zip(outputs) {
+            parts.push(Part { name: Some(self.find(name, &[*count, inputs])?), count: *count });
+        }
+        let shape = Shape::from([inputs, outputs.iter().sum()]);
+        let layout = Layout::Transposed { inputs, taps: 1 };
+        Ok(loader.push(&self.label(names), shape, loader.element, (parts, layout)))
+    }
+
+    /// The weight of a convolution with a kernel of `[height, width]`.
+    ///
+    /// # Shapes
+    /// - in the file: `[outputs, inputs, height, width]`; `[outputs, inputs]` where the kernel is one pixel
+    /// - returns `[height * width * inputs, outputs]` in the loader's element type,
+    ///   row `(y * width + x) * inputs + input`
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
+    pub fn convolution(
+        &self,
+        loader: &mut Loader,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+        kernel: [usize; 2],
+    ) -> Result<Tensor> {
+        let [height, width] = kernel;
+        let found = self.find(name, &[outputs, inputs, height, width])?;
+        let taps = height * width;
+        let parts = vec![Part { name: Some(found), count: outputs }];
+        let shape = Shape::from([taps * inputs, outputs]);
+        Ok(loader.push(&self.path(name), shape, loader.element, (parts, Layout::Transposed { inputs, taps })))
+    }
+
+    /// An embedding table, as it is.
+    ///
+    /// # Shapes
+    /// - in the file: `[rows, columns]`
+    /// - returns `[rows, columns]`, in the loader's element type
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
+    pub fn table(&self, loader: &mut Loader, name: &str, rows: usize, columns: usize) -> Result<Tensor> {
+        let found = self.find(name, &[rows, columns])?;
+        let parts = vec![Part { name: Some(found), count: rows * columns }];
+        let shape = Shape::from([rows, columns]);
+        Ok(loader.push(&self.path(name), shape, loader.element, (parts, Layout::Sequence)))
+    }
+
+    fn push_vectors(&self, loader: &mut Loader, names: &[&str], parts: Vec<Part>) -> Tensor {
+        let shape = Shape::from([parts.iter().map(|part| part.count).sum::<usize>()]);
+        loader.push(&self.label(names), shape, ElementType::F32, (parts, Layout::Sequence))
+    }
+
+    fn label(&self, names: &[&str]) -> String {
+        self.path(names.join("+"))
+    }
+
+    /// Checks that a tensor is there and has the shape; its name in the file.
+    fn find(&self, name: &str, expected: &[usize]) -> Result<String> {
+        let path = self.path(name);
+        let (found, entry) = self.checkpoint.find(&path).ok_or_else(|| self.checkpoint.missing(&path))?;
+        let refuse = |problem| Err(Error::weights(self.checkpoint.file_of(entry), found, problem));
+        if entry.stored == Stored::Integer {
+            return refuse("holds integers, expected F16, BF16 or F32".to_owned());
+        }
+        if matrix_extents(&entry.shape) != matrix_extents(expected) {
+            return refuse(format!("has shape {:?}, expected {expected:?}", entry.shape));
+        }
+        Ok(found.to_owned())
+    }
+}
+
+/// A convolution of one pixel is a linear layer, and old files store some linear layers so.
+fn matrix_extents(shape: &[usize]) -> &[usize] {
+    match shape {
+        [_, _, 1, 1] => &shape[..2],
+        _ => shape,
+    }
+}

@@ -1,0 +1,380 @@
+//! From the bytes of a checkpoint to the bytes that kernels read: converted, transposed, in bounded chunks.
+
+use std::path::Path;
+
+use bytemuck::Pod;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::checkpoint::{Checkpoint, Stored};
+use crate::error::{Error, Result};
+use crate::tensor::{ElementType, Tensor};
+
+#[cfg(target_endian = "big")]
+compile_error!("weights are copied as little-endian values, which is what files and GPUs hold");
+
+/// No chunk is larger, unless a single row of a matrix is.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// Outputs of a tile: its rows in the file, its columns in the packed matrix.
+const TILE_OUTPUTS: usize = 32;
+
+/// Values of a tile that are contiguous in the file; with 32 outputs a tile fits the first-level cache.
+const TILE_SPAN: usize = 320;
+
+/// A tensor that layers already hold and whose values are still to be converted and uploaded.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The tensor that the layers hold.
+    pub tensor: Tensor,
+    pub(super) parts: Vec<Part>,
+    pub(super) layout: Layout,
+}
+
+/// One tensor of the file that becomes part of a packed one.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// Its name in the file; without one, the values are zero.
+    pub(super) name: Option<String>,
+    /// The outputs of a matrix, or all values of a sequence.
+    pub(super) count: usize,
+}
+
+/// How the values of the parts are ordered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Layout {
+    /// As in the file, part after part.
+    Sequence,
+    /// Each part `[O, I, K]` in the file, packed side by side as `[K, I, sum O]`.
+    Transposed {
+        /// I
+        inputs: usize,
+        /// K: positions of the kernel, 1 for a linear layer.
+        taps: usize,
+    },
+}
+
+impl Pending {
+    /// Converts the values and hands them to `sink`, with their byte offset in the tensor.
+    ///
+    /// Chunks are at most 16 MiB and cover the tensor once, in any order.
+    /// Offsets are multiples of four, and so are all lengths but perhaps that of the chunk that ends the tensor.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a value is not finite, or too large for the tensor's element type;
+    /// what `sink` returns, otherwise.
+    pub fn write(
+        &self,
+        checkpoint: &Checkpoint,
+        sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self.tensor.element() {
+            ElementType::F16 => self.pack::<f16>(checkpoint, sink),
+            ElementType::F32 => self.pack::<f32>(checkpoint, sink),
+            ElementType::U32 => unreachable!("weights are never packed as integers"),
+        }
+    }
+
+    fn pack<P: Packed>(
+        &self,
+        checkpoint: &Checkpoint,
+        sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut sources = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let source = part.name.as_deref().map(|name| Source::new(checkpoint, name)).transpose()?;
+            sources.push((source, part.count));
+        }
+        match self.layout {
+            Layout::Sequence => pack_sequence::<P>(&sources, sink),
+            Layout::Transposed { inputs, taps } => pack_transposed::<P>(&sources, inputs, taps, sink),
+        }
+    }
+}
+
+fn pack_sequence<P: Packed>(
+    sources: &[(Option<Source<'_>>, usize)],
+    sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let total: usize = sources.iter().map(|(_, count)| count).sum();
+    let mut chunk = vec![P::zeroed(); total.min(CHUNK_BYTES / size_of::<P>())];
+    let mut values = vec![0.0; TILE_SPAN];
+    let (mut filled, mut written) = (0, 0);
+    for (source, count) in sources {
+        let mut start = 0;
+        while start < *count {
+            let run = TILE_SPAN.min(count - start).min(chunk.len() - filled);
+            let target = &mut chunk[filled..filled + run];
+            read(source.as_ref(), start, &mut values[..run], target)?;
+            start += run;
+            filled += run;
+            if filled == chunk.len() {
+                sink(byte_offset::<P>(written), bytemuck::cast_slice(&chunk))?;
+                written += filled;
+                filled = 0;
+            }
+        }
+    }
+    if filled > 0 {
+        sink(byte_offset::<P>(written), bytemuck::cast_slice(&chunk[..filled]))?;
+    }
+    Ok(())
+}
+
+fn pack_transposed<P: Packed>(
+    sources: &[(Option<Source<'_>>, usize)],
+    inputs: usize,
+    taps: usize,
+    sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let columns: usize = sources.iter().map(|(_, count)| count).sum();
+    if columns * inputs * taps == 0 {
+        return Ok(());
+    }
+    let batch = inputs_per_batch(columns * size_of::<P>(), inputs, taps);
+    let mut packed = vec![P::zeroed(); taps * batch * columns]; // [K, batch, sum O]
+    let mut tile = Tile::new(taps);
+    for first in (0..inputs).step_by(batch) {
+        let count = batch.min(inputs - first);
+        let packed = &mut packed[..taps * count * columns];
+        let mut column = 0;
+        for (source, outputs) in sources {
+            for output in (0..*outputs).step_by(TILE_OUTPUTS) {
+                let height = TILE_OUTPUTS.min(outputs - output);
+                for input in (first..first + count).step_by(tile.inputs) {
+                    let width = tile.inputs.min(first + count - input);
+                    let start = |row: usize| ((output + row) * inputs + input) * taps;
+                    tile.fill(source.as_ref(), height, width * taps, start)?;
+                    for tap in 0..taps {
+                        for step in 0..width {
+                            let row = tap * count + (input - first) + step;
+                            let place = row * columns + column + output;
+                            tile.column(step * taps + tap, &mut packed[place..place + height]);
+                        }
+                    }
+                }
+            }
+            column += outputs;
+        }
+        if count == inputs {
+            sink(0, bytemuck::cast_slice(packed))?;
+        } else {
+            for (tap, slab) in packed.chunks_exact(count * columns).enumerate() {
+                sink(byte_offset::<P>((tap * inputs + first) * columns), bytemuck::cast_slice(slab))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Inputs that are packed at once, so that memory is bounded and every offset is a multiple of four.
+fn inputs_per_batch(row_bytes: usize, inputs: usize, taps: usize) -> usize {
+    let batch = (CHUNK_BYTES / (row_bytes * taps)).clamp(1, inputs);
+    if batch == inputs || row_bytes.is_multiple_of(4) {
+        batch
+    } else if inputs.is_multiple_of(2) {
+        (batch & !1).max(2)
+    } else {
+        inputs // An odd number of odd rows of halves: only whole is it aligned. No known model has one so large.
+    }
+}
+
+fn byte_offset<P>(values: usize) -> u64 {
+    values as u64 * size_of::<P>() as u64
+}
+
+/// A block of a matrix, converted and still in the file's order.
+struct Tile<P> {
+    inputs: usize,
+    span: usize,
+    values: Vec<f32>,
+    packed: Vec<P>, // [O, I, K]
+}
+
+impl<P: Packed> Tile<P> {
+    fn new(taps: usize) -> Self {
+        let inputs = (TILE_SPAN / taps).max(1);
+        let span = inputs * taps;
+        Self { inputs, span, values: vec![0.0; span], packed: vec![P::zeroed(); span * TILE_OUTPUTS] }
+    }
+
+    fn fill(
+        &mut self,
+        source: Option<&Source<'_>>,
+        height: usize,
+        length: usize,
+        start: impl Fn(usize) -> usize,
+    ) -> Result<()> {
+        for row in 0..height {
+            let target = &mut self.packed[row * self.span..][..length];
+            read(source, start(row), &mut self.values[..length], target)?;
+        }
+        Ok(())
+    }
+
+    /// One value of every output.
+    fn column(&self, position: usize, target: &mut [P]) {
+        for (value, row) in target.iter_mut().zip(self.packed.chunks_exact(self.span)) {
+            *value = row[position];
+        }
+    }
+}
+
+/// One tensor of a file, as it is read.
+struct Source<'a> {
+    file: &'a Path,
+    name: &'a str,
+    shape: &'a [usize],
+    stored: Stored,
+    bytes: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    fn new(checkpoint: &'a Checkpoint, name: &str) -> Result<Self> {
+        let (name, entry) = checkpoint.find(name).ok_or_else(|| checkpoint.missing(name))?;
+        Ok(Self {
+            file: checkpoint.file_of(entry),
+            name,
+            shape: &entry.shape,
+            stored: entry.stored,
+            bytes: checkpoint.bytes_of(entry),
+        })
+    }
+
+    fn decode(&self, start: usize, values: &mut [f32]) {
+        let size = self.stored.bytes();
+        let bytes = &self.bytes[start * size..][..values.len() * size];
+        match self.stored {
+            Stored::F32 => {
+                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = f32::from_le_bytes(*bytes);
+                }
+            }
+            Stored::BF16 => {
+                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = bf16::from_le_bytes(*bytes).to_f32();
+                }
+            }
+            Stored::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
+                Ok(halves) => halves.convert_to_f32_slice(values),
+                Err(_) => {
+                    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                        *value = f16::from_le_bytes(*bytes).to_f32();
+                    }
+                }
+            },
+            Stored::Integer => unreachable!("integer tensors are refused when a layer asks for them"),
+        }
+    }
+
+    fn refuse(&self, start: usize, values: &[f32], largest: f32) -> Error {
+        let (index, value) = values
+            .iter()
+            .enumerate()
+            .find(|(_, value)| !fits(**value, largest))
+            .map_or((0, f32::NAN), |(index, value)| (index, *value));
+        let position = position(start + index, self.shape);
+        let problem = if value.is_nan() {
+            format!("holds a value that is not finite (NaN) at {position:?}")
+        } else if value.is_infinite() {
+            format!("holds a value that is not finite (infinity) at {position:?}")
+        } else {
+            format!("holds {value} at {position:?}, beyond {largest}, the largest f16: use f32")
+        };
+        Error::weights(self.file, self.name, problem)
+    }
+}
+
+fn fits(value: f32, largest: f32) -> bool {
+    value.abs() <= largest
+}
+
+/// Reads `values.len()` values from `start` on, checks and converts them; zeros without a source.
+fn read<P: Packed>(
+    source: Option<&Source<'_>>,
+    start: usize,
+    values: &mut [f32],
+    target: &mut [P],
+) -> Result<()> {
+    let Some(source) = source else {
+        target.fill(P::zeroed());
+        return Ok(());
+    };
+    source.decode(start, values);
+    // A fold instead of `all` has no early exit, so that it becomes vector instructions.
+    if !values.iter().fold(true, |fit, value| fit & fits(*value, P::LARGEST)) {
+        return Err(source.refuse(start, values, P::LARGEST));
+    }
+    P::pack(values, target);
+    Ok(())
+}
+
+fn position(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut position: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|extent| {
+            let along = index % extent;
+            index /= extent;
+            along
+        })
+        .collect();
+    position.reverse();
+    position
+}
+
+/// An element type that kernels read.
+trait Packed: Pod {
+    const LARGEST: f32;
+    fn pack(values: &[f32], target: &mut [Self]);
+}
+
+impl Packed for f32 {
+    const LARGEST: f32 = Self::MAX;
+    fn pack(values: &[f32], target: &mut [Self]) {
+        target.copy_from_slice(values);
+    }
+}
+
+impl Packed for f16 {
+    const LARGEST: f32 = 65504.0;
+    fn pack(values: &[f32], target: &mut [Self]) {
+        target.convert_from_f32_slice(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNK_BYTES, inputs_per_batch, position};
+
+    #[test]
+    fn positions_count_the_last_extent_fastest() {
+        assert_eq!(position(0, &[2, 3]), [0, 0], "the first value");
+        assert_eq!(position(5, &[2, 3]), [1, 2], "the last value");
+        assert_eq!(position(0, &[]), [0; 0], "a scalar has no position");
+    }
+
+    #[test]
+    fn batches_are_bounded_and_aligned() {
+        for (row_bytes, inputs, taps) in
+            [(6, 512, 9), (2560, 1280, 9), (20480, 1280, 1), (6, 3, 9), (4 << 20, 64, 9), (6 << 10, 4000, 9)]
+        {
+            let batch = inputs_per_batch(row_bytes, inputs, taps);
+            assert!((1..=inputs).contains(&batch), "{batch} of {inputs} inputs");
+            assert!(batch * row_bytes <= CHUNK_BYTES, "a slab of {batch} rows of {row_bytes} bytes");
+            for first in (0..inputs).step_by(batch) {
+                for tap in 0..if batch == inputs { 1 } else { taps } {
+                    let offset = (tap * inputs + first) * row_bytes;
+                    assert!(offset.is_multiple_of(4), "offset {offset} is not aligned");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn odd_rows_of_halves_are_packed_in_pairs() {
+        let row_bytes = 2 * 100_001;
+        let batch = inputs_per_batch(row_bytes, 1000, 1);
+        assert!(batch.is_multiple_of(2) && batch < 1000, "a batch of {batch} breaks alignment");
+    }
+}
