@@ -7,41 +7,41 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 
 /// A path inside the repository.
-pub fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A golden tensor: its shape and its values in row-major order.
 #[derive(Clone, Debug)]
-pub struct Golden {
-    pub shape: Vec<usize>,
-    pub values: Vec<f64>,
+pub(crate) struct Golden {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f64>,
 }
 
 /// The tensors of one golden file, by name.
 #[derive(Debug)]
-pub struct Goldens {
+pub(crate) struct Goldens {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
 impl Goldens {
     /// Opens a safetensors file below `tests/goldens`.
-    pub fn open(path: &str) -> Self {
+    pub(crate) fn open(path: &str) -> Self {
         let path = repository("tests/goldens").join(path);
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self { path, bytes }
     }
 
     /// The names of all tensors, sorted.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.file().names().into_iter().map(str::to_owned).collect();
         names.sort();
         names
     }
 
     /// One tensor; panics where it is missing.
-    pub fn tensor(&self, name: &str) -> Golden {
+    pub(crate) fn tensor(&self, name: &str) -> Golden {
         let file = self.file();
         let view = file.tensor(name).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
         let bytes = view.data();
@@ -56,12 +56,13 @@ impl Goldens {
     }
 
     /// The values of one tensor.
-    pub fn values(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn values(&self, name: &str) -> Vec<f64> {
         self.tensor(name).values
     }
 
     fn file(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
+        SafeTensors::deserialize(&self.bytes)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
     }
 }
 
@@ -70,14 +71,14 @@ fn numbers<const SIZE: usize>(bytes: &[u8], convert: impl Fn([u8; SIZE]) -> f64)
 }
 
 /// Reads a JSON file below `tests/goldens`.
-pub fn json(path: &str) -> serde_json::Value {
+pub(crate) fn json(path: &str) -> serde_json::Value {
     let path = repository("tests/goldens").join(path);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// `|got - expected| / |expected|` in the Euclidean norm; 0 for two zero vectors.
-pub fn relative_l2(got: &[f64], expected: &[f64]) -> f64 {
+pub(crate) fn relative_l2(got: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len(), "tensors of different sizes");
     let difference: f64 = got.iter().zip(expected).map(|(got, expected)| (got - expected).powi(2)).sum();
     let size: f64 = expected.iter().map(|expected| expected.powi(2)).sum();
@@ -86,7 +87,7 @@ pub fn relative_l2(got: &[f64], expected: &[f64]) -> f64 {
 
 /// The largest `|got - expected|`, divided by `max(1, largest |expected|)`.
 /// Infinite where a value is not a number.
-pub fn max_abs(got: &[f64], expected: &[f64]) -> f64 {
+pub(crate) fn max_abs(got: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len(), "tensors of different sizes");
     let largest = expected.iter().fold(1.0, |largest: f64, expected| largest.max(expected.abs()));
     let apart = |(got, expected): (&f64, &f64)| {
@@ -97,7 +98,13 @@ pub fn max_abs(got: &[f64], expected: &[f64]) -> f64 {
 }
 
 /// Fails where `got` is further from `expected` than a pair of tolerances; prints the two distances.
-pub fn assert_close(what: &str, got: &[f64], expected: &[f64], relative_limit: f64, absolute_limit: f64) {
+pub(crate) fn assert_close(
+    what: &str,
+    got: &[f64],
+    expected: &[f64],
+    relative_limit: f64,
+    absolute_limit: f64,
+) {
     let (relative, absolute) = (relative_l2(got, expected), max_abs(got, expected));
     println!("{what}: relative l2 {relative:.2e}, max abs {absolute:.2e}");
     assert!(relative <= relative_limit, "{what}: relative l2 {relative:.3e} is above {relative_limit:.1e}");
