@@ -4,6 +4,7 @@ pub mod error;
 pub mod gpu;
 pub mod kernels;
 pub mod reference;
+pub mod random;
 pub mod schedulers;
 pub mod tensor;
 pub mod weights;
