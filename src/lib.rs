@@ -1,5 +1,6 @@
 //! Diffusion U-Nets on any GPU through wgpu, with DeepCache.
 
+pub mod deepcache;
 pub mod error;
 pub mod gpu;
 pub mod kernels;
@@ -8,5 +9,6 @@ pub mod random;
 pub mod schedulers;
 pub mod tensor;
 pub mod weights;
+pub mod tokenizer;
 
 pub use error::{Error, Result};
