@@ -7,6 +7,7 @@ pub mod kernels;
 pub mod random;
 pub mod reference;
 pub mod schedulers;
+pub mod models;
 pub mod tensor;
 pub mod weights;
 pub mod tokenizer;

@@ -1,0 +1,5 @@
+//! The text encoder: `transformers.CLIPTextModel`.
+
+mod config;
+
+pub use config::{Activation, ClipConfig};

@@ -1,0 +1,102 @@
+//! What a `vae/config.json` may say.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::error::Result;
+use crate::models::config_reader::ConfigReader;
+
+/// `force_upcast` asks for sums in f32, and all of ours are.
+const HARMLESS: [&str; 1] = ["force_upcast"];
+
+/// The shape of a `diffusers.AutoencoderKL`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaeConfig {
+    /// Channels of an image that is encoded.
+    pub input_channels: usize,
+    /// Channels of an image that was decoded.
+    pub output_channels: usize,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Height and width of the images that the model was trained with.
+    pub sample_size: Option<[usize; 2]>,
+    /// Channels of every level, from the one with the most pixels.
+    pub channels: Vec<usize>,
+    /// ResNet blocks of an encoder block; a decoder block has one more.
+    pub layers_per_block: usize,
+    /// Groups of every group norm.
+    pub groups: usize,
+    /// What latents are multiplied by after encoding, and divided by before decoding.
+    pub scaling_factor: f32,
+    /// Whether a convolution of one pixel follows the encoder.
+    pub quant_convolution: bool,
+    /// Whether a convolution of one pixel goes before the decoder.
+    pub post_quant_convolution: bool,
+    /// Whether the middle blocks have attention, with one head.
+    pub middle_attention: bool,
+}
+
+impl VaeConfig {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Config`](crate::Error::Config) if a
+    /// key is malformed, unknown, or asks for what is not supported.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let mut reader = ConfigReader::open(path.as_ref())?;
+        reader.class("AutoencoderKL")?;
+        reader.only("act_fn", &[json!("silu"), json!("swish")])?;
+        for key in ["shift_factor", "latents_mean", "latents_std"] {
+            reader.only(key, &[])?;
+        }
+        let channels = reader.channels("block_out_channels", &[64], 1..=6)?;
+        let levels = channels.len();
+        reader.blocks("down_block_types", &["DownEncoderBlock2D"], &["DownEncoderBlock2D"], levels)?;
+        reader.blocks("up_block_types", &["UpDecoderBlock2D"], &["UpDecoderBlock2D"], levels)?;
+        let config = Self {
+            input_channels: reader.size("in_channels", 3)?,
+            output_channels: reader.size("out_channels", 3)?,
+            latent_channels: reader.size("latent_channels", 4)?,
+            sample_size: reader.extents("sample_size")?,
+            layers_per_block: reader.size_up_to("layers_per_block", 1, 64)?,
+            groups: reader.size("norm_num_groups", 32)?,
+            scaling_factor: scaling_factor(&mut reader)?,
+            quant_convolution: reader.flag("use_quant_conv", true)?,
+            post_quant_convolution: reader.flag("use_post_quant_conv", true)?,
+            middle_attention: reader.flag("mid_block_add_attention", true)?,
+            channels,
+        };
+        reader.expect_groups("norm_num_groups", config.groups, &config.channels)?;
+        reader.finish(&HARMLESS)?;
+        Ok(config)
+    }
+
+    /// The epsilon of every group norm.
+    #[must_use]
+    pub fn epsilon(&self) -> f32 {
+        1e-6
+    }
+
+    /// How many levels there are.
+    #[must_use]
+    pub fn levels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Pixels along one side for every latent pixel.
+    #[must_use]
+    pub fn upsampling(&self) -> usize {
+        1 << (self.levels() - 1)
+    }
+}
+
+fn scaling_factor(reader: &mut ConfigReader) -> Result<f32> {
+    let number = reader.number("scaling_factor", 0.18215)?;
+    #[expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
+    let factor = number as f32;
+    if factor.is_normal() && factor > 0.0 {
+        return Ok(factor);
+    }
+    Err(reader.refuse("scaling_factor", format!("found {number}, expected a positive number")))
+}

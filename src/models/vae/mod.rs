@@ -1,0 +1,5 @@
+//! The autoencoder between latents and pixels: `diffusers.AutoencoderKL`.
+
+mod config;
+
+pub use config::VaeConfig;
