@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod group_norm;
 pub mod layer_norm;
+pub mod conv2d;
 pub mod matmul;
 
 use crate::error::Result;
@@ -40,6 +41,7 @@ impl Affine {
         Ok(())
     }
 }
+pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &conv2d::TILED, &matmul::TILED];
 
 /// The text of `shaders/NAME.wgsl`, or of `shaders/shared/NAME.wgsl`.
 ///

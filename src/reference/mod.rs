@@ -7,6 +7,7 @@ pub mod activation;
 pub mod case;
 pub mod group_norm;
 pub mod layer_norm;
+pub mod conv2d;
 pub mod matmul;
 
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ const TWINS: &[(&str, Twin)] = &[
     ("layer_norm", layer_norm::twin),
     ("matmul_tiled", matmul::twin),
 ];
+const TWINS: &[(&str, Twin)] =
+    &[("activation", activation::twin), ("conv2d_tiled", conv2d::twin), ("matmul_tiled", matmul::twin)];
 
 /// The memory of the reference player: `f64` values by tensor.
 #[derive(Debug, Default)]
