@@ -28,3 +28,4 @@ macro_rules! kernel_battery {
 
 kernel_battery!(activation, group_norm, layer_norm, matmul);
 kernel_battery!(activation, conv2d, matmul);
+kernel_battery!(activation, attention, conv2d, matmul);

@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod group_norm;
 pub mod layer_norm;
+pub mod attention;
 pub mod conv2d;
 pub mod matmul;
 
@@ -42,6 +43,7 @@ impl Affine {
     }
 }
 pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &conv2d::TILED, &matmul::TILED];
+pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &attention::FLASH, &conv2d::TILED, &matmul::TILED];
 
 /// The text of `shaders/NAME.wgsl`, or of `shaders/shared/NAME.wgsl`.
 ///

@@ -4,6 +4,7 @@
 //! Beside each stands `cases()`, the awkward inputs that every variant of the kernel is tested with.
 
 pub mod activation;
+pub mod attention;
 pub mod case;
 pub mod group_norm;
 pub mod layer_norm;
@@ -31,6 +32,10 @@ const TWINS: &[(&str, Twin)] = &[
 ];
 const TWINS: &[(&str, Twin)] =
     &[("activation", activation::twin), ("conv2d_tiled", conv2d::twin), ("matmul_tiled", matmul::twin)];
+    ("attention_flash", attention::twin),
+    ("conv2d_tiled", conv2d::twin),
+    ("matmul_tiled", matmul::twin),
+];
 
 /// The memory of the reference player: `f64` values by tensor.
 #[derive(Debug, Default)]

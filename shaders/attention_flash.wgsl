@@ -1,0 +1,200 @@
+//! attention_flash: attention of every query to all keys, without storing the scores.
+//!
+//!   score[t, s] = scale * sum_d queries[n, t, h, d] * keys[n, s, h, d]     s <= t if CAUSAL
+//!   output[n, t, h, d] = sum_s softmax_s(score[t, s]) * values[n, s, h, d]
+//!
+//! queries  [N, Tq, query_width]  Element  head h begins at first_query + h * D
+//! keys     [N, Tk, key_width]    Element  head h begins at first_key + h * D
+//! values   [N, Tk, value_width]  Element  head h begins at first_value + h * D
+//! output   [N, Tq, heads * D]    Element
+//!
+//! grid     (Tq / QUERIES, heads, N), rounded up: one workgroup of 64 lanes owns QUERIES queries of one head
+//! numbers  scores, running maximum and sums in f32; D is HEAD_SIZE
+//! source   Dao et al. 2022, arXiv:2205.14135; Milakov & Gimelshein 2018, arXiv:1805.02867
+//! twin     src/reference/attention.rs
+
+struct Params {
+    heads: u32,
+    query_count: u32, // Tq
+    key_count: u32,   // Tk
+    query_width: u32,
+    key_width: u32,
+    value_width: u32,
+    first_query: u32,
+    first_key: u32,
+    first_value: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> queries: array<Element>;
+@group(0) @binding(2) var<storage, read> keys: array<Element>;
+@group(0) @binding(3) var<storage, read> values: array<Element>;
+@group(0) @binding(4) var<storage, read_write> output: array<Element>;
+
+override CAUSAL: bool = false;
+
+const LANES: u32 = 64u;
+// Every lane belongs to a group of four queries, which its vectors hold side by side.
+const GROUPS: u32 = QUERIES / 4u;
+const GROUP_LANES: u32 = LANES / GROUPS;
+// Keys are read in blocks; the lanes of a group share the keys of a block, and then the outputs.
+const LANE_KEYS: u32 = max(1u, 32u / GROUP_LANES);
+const KEYS: u32 = LANE_KEYS * GROUP_LANES;
+const LANE_OUTPUTS: u32 = (HEAD_SIZE + GROUP_LANES - 1u) / GROUP_LANES;
+// A block of keys is staged in chunks of the head.
+const CHUNKS: u32 = (HEAD_SIZE + 19u) / 20u;
+const CHUNK: u32 = (HEAD_SIZE + CHUNKS - 1u) / CHUNKS;
+const KEY_STRIDE: u32 = KEYS + 1u; // odd, so that a column's values lie in different banks
+
+// Less than any score, but finite, since compilers may assume that there are no infinities.
+const LOWEST: f32 = -1e30;
+
+var<workgroup> query_tile: array<vec4<f32>, CHUNKS * CHUNK * GROUPS>; // [D][GROUPS], scaled
+var<workgroup> key_tile: array<f32, CHUNK * KEY_STRIDE>;              // [CHUNK][KEYS]
+var<workgroup> weights: array<vec4<f32>, KEYS * GROUPS>;              // [KEYS][GROUPS], exp(score - maximum)
+var<workgroup> partial: array<vec4<f32>, LANES>;                      // one value per lane to combine
+
+fn load_query(base: u32, query: u32, channel: u32) -> f32 {
+    if query < params.query_count && channel < HEAD_SIZE {
+        return params.scale * f32(queries[base + query * params.query_width + channel]);
+    }
+    return 0.0;
+}
+
+fn store_one(at: u32, query: u32, value: f32) {
+    if query < params.query_count {
+        output[at + query * params.heads * HEAD_SIZE] = Element(value);
+    }
+}
+
+@compute @workgroup_size(64)
+fn attention_flash(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_query = workgroup.x * QUERIES;
+    let head = workgroup.y * HEAD_SIZE;
+    let image = workgroup.z;
+    let group = lane / GROUP_LANES;
+    let member = lane % GROUP_LANES;
+    let group_query = first_query + 4u * group;
+    let query_indices = vec4(group_query) + vec4(0u, 1u, 2u, 3u);
+
+    let query_base = image * params.query_count * params.query_width + params.first_query + head;
+    for (var i = lane; i < CHUNKS * CHUNK * GROUPS; i += LANES) {
+        let channel = i % (CHUNKS * CHUNK);
+        let four = first_query + 4u * (i / (CHUNKS * CHUNK));
+        query_tile[channel * GROUPS + i / (CHUNKS * CHUNK)] = vec4(
+            load_query(query_base, four, channel),
+            load_query(query_base, four + 1u, channel),
+            load_query(query_base, four + 2u, channel),
+            load_query(query_base, four + 3u, channel),
+        );
+    }
+
+    // a causal query sees no key behind itself, so the blocks behind the last query are skipped
+    var key_end = params.key_count;
+    if CAUSAL {
+        key_end = min(key_end, first_query + QUERIES);
+    }
+    let key_base = image * params.key_count * params.key_width + params.first_key + head;
+    let value_base = image * params.key_count * params.value_width + params.first_value + head;
+
+    var maximum = vec4(LOWEST); // of the scores so far, the same in all lanes of a group
+    var total = vec4(0.0);      // of this lane's weights so far
+    var sums: array<vec4<f32>, LANE_OUTPUTS>;
+    for (var j = 0u; j < LANE_OUTPUTS; j += 1u) {
+        sums[j] = vec4(0.0);
+    }
+
+    for (var first_key = 0u; first_key < key_end; first_key += KEYS) {
+        // scores of this lane's keys: member, member + GROUP_LANES, ..
+        var scores: array<vec4<f32>, LANE_KEYS>;
+        for (var j = 0u; j < LANE_KEYS; j += 1u) {
+            scores[j] = vec4(0.0);
+        }
+        for (var first_channel = 0u; first_channel < HEAD_SIZE; first_channel += CHUNK) {
+            for (var i = lane; i < CHUNK * KEYS; i += LANES) {
+                let key = first_key + i / CHUNK;
+                let channel = first_channel + i % CHUNK;
+                var value = 0.0;
+                if key < key_end && channel < HEAD_SIZE {
+                    value = f32(keys[key_base + key * params.key_width + channel]);
+                }
+                key_tile[(i % CHUNK) * KEY_STRIDE + i / CHUNK] = value;
+            }
+            workgroupBarrier();
+            for (var d = 0u; d < CHUNK; d += 1u) {
+                let query = query_tile[(first_channel + d) * GROUPS + group];
+                for (var j = 0u; j < LANE_KEYS; j += 1u) {
+                    let key = key_tile[d * KEY_STRIDE + member + j * GROUP_LANES];
+                    scores[j] = fma(query, vec4(key), scores[j]);
+                }
+            }
+            workgroupBarrier();
+        }
+
+        // the maximum over the block, and what it does to everything summed before
+        var highest = vec4(LOWEST);
+        for (var j = 0u; j < LANE_KEYS; j += 1u) {
+            let key = first_key + member + j * GROUP_LANES;
+            var seen = vec4(key < key_end);
+            if CAUSAL {
+                seen = seen & (vec4(key) <= query_indices);
+            }
+            scores[j] = select(vec4(LOWEST), scores[j], seen);
+            highest = max(highest, scores[j]);
+        }
+        partial[lane] = highest;
+        workgroupBarrier();
+        highest = maximum;
+        for (var i = 0u; i < GROUP_LANES; i += 1u) {
+            highest = max(highest, partial[group * GROUP_LANES + i]);
+        }
+        let shrink = exp(maximum - highest);
+        maximum = highest;
+        total *= shrink;
+        for (var j = 0u; j < LANE_KEYS; j += 1u) {
+            // an unseen key weighs nothing even where the maximum is LOWEST itself
+            let weight = select(vec4(0.0), exp(scores[j] - maximum), scores[j] > vec4(LOWEST));
+            total += weight;
+            weights[(member + j * GROUP_LANES) * GROUPS + group] = weight;
+        }
+        workgroupBarrier();
+
+        // outputs of this lane: channels member, member + GROUP_LANES, ..
+        for (var j = 0u; j < LANE_OUTPUTS; j += 1u) {
+            sums[j] *= shrink;
+        }
+        let block_keys = min(KEYS, key_end - first_key);
+        for (var key = 0u; key < block_keys; key += 1u) {
+            let weight = weights[key * GROUPS + group];
+            let row = value_base + (first_key + key) * params.value_width;
+            for (var j = 0u; j < LANE_OUTPUTS; j += 1u) {
+                let channel = min(member + j * GROUP_LANES, HEAD_SIZE - 1u);
+                sums[j] = fma(weight, vec4(f32(values[row + channel])), sums[j]);
+            }
+        }
+        // no barrier: the next block writes `partial` and `weights` behind those of its key chunks
+    }
+
+    workgroupBarrier();
+    partial[lane] = total;
+    workgroupBarrier();
+    total = vec4(0.0);
+    for (var i = 0u; i < GROUP_LANES; i += 1u) {
+        total += partial[group * GROUP_LANES + i];
+    }
+    let output_base = image * params.query_count * params.heads * HEAD_SIZE + head;
+    for (var j = 0u; j < LANE_OUTPUTS; j += 1u) {
+        let channel = member + j * GROUP_LANES;
+        if channel < HEAD_SIZE {
+            let result = sums[j] / total;
+            store_one(output_base + channel, group_query, result.x);
+            store_one(output_base + channel, group_query + 1u, result.y);
+            store_one(output_base + channel, group_query + 2u, result.z);
+            store_one(output_base + channel, group_query + 3u, result.w);
+        }
+    }
+}

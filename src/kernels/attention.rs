@@ -1,0 +1,201 @@
+//! Attention of queries to keys, in several heads.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{GRID_LIMIT, extent, source};
+use crate::error::{Error, Result};
+use crate::gpu::recording::{Access, Dispatch, Recording};
+use crate::gpu::shader::Shader;
+use crate::tensor::{ElementType, Tensor};
+
+const NAME: &str = "attention";
+
+/// The largest head that the shader's workgroup memory (16 KiB) has room for.
+const LARGEST_HEAD: usize = 512;
+
+/// The `flash` family: blocks of keys with a running maximum, for every GPU.
+pub static FLASH: Shader = Shader {
+    name: "attention_flash",
+    source: source!("attention_flash"),
+    preludes: &[],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["HEAD_SIZE", "QUERIES"],
+};
+
+/// The uniform of `attention_flash`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Number of heads.
+    pub heads: u32,
+    /// Tq.
+    pub query_count: u32,
+    /// Tk.
+    pub key_count: u32,
+    /// Channels of a row that the queries lie in.
+    pub query_width: u32,
+    /// Channels of a row that the keys lie in.
+    pub key_width: u32,
+    /// Channels of a row that the values lie in.
+    pub value_width: u32,
+    /// The channel where the queries of head 0 begin.
+    pub first_query: u32,
+    /// The channel where the keys of head 0 begin.
+    pub first_key: u32,
+    /// The channel where the values of head 0 begin.
+    pub first_value: u32,
+    /// Factor of the scores.
+    pub scale: f32,
+}
+
+/// Some channels of a tensor: lets the parts of a fused matrix product be read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// `[N, T, W]`.
+    pub tensor: &'a Tensor,
+    /// The channel where head 0 begins; head `h` begins `h * head_size` channels further.
+    pub first_channel: usize,
+}
+
+/// How queries attend to keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionConfig {
+    /// Number of heads.
+    pub heads: usize,
+    /// D, the channels of a head.
+    pub head_size: usize,
+    /// Whether query `t` sees keys up to `t` only.
+    pub causal: bool,
+    /// Factor of the scores, usually `1 / sqrt(D)`.
+    pub scale: f32,
+}
+
+/// Records `softmax(queries · keys^T * scale) · values` for every head.
+///
+/// # Shapes
+/// - `queries`: `heads * D` channels of `[N, Tq, W]`
+/// - `keys`, `values`: `heads * D` channels of `[N, Tk, W]` each, same element type as `queries`
+/// - returns `[N, Tq, heads * D]`
+///
+/// # Errors
+/// [`Error::Shape`] if the extents, views or element types do not fit together, if one of them is empty, or if
+/// the head is larger than 512 channels.
+///
+/// Dao et al., *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness*, 2022,
+/// <https://arxiv.org/abs/2205.14135>.
+pub fn attention(
+    recording: &mut Recording,
+    queries: View<'_>,
+    keys: View<'_>,
+    values: View<'_>,
+    config: &AttentionConfig,
+) -> Result<Tensor> {
+    let &AttentionConfig { heads, head_size, causal, scale } = config;
+    if heads == 0 || heads > GRID_LIMIT as usize || head_size == 0 || head_size > LARGEST_HEAD {
+        return Err(Error::Shape {
+            operation: NAME,
+            tensor: "queries".to_owned(),
+            expected: format!("1 to {GRID_LIMIT} heads of 1 to {LARGEST_HEAD} channels"),
+            found: format!("{heads} heads of {head_size} channels"),
+        });
+    }
+    let element = queries.tensor.element();
+    let channels = heads * head_size;
+    let [images, query_count, query_width] = check("queries", &queries, channels, element)?;
+    let [_, key_count, key_width] = check("keys", &keys, channels, element)?;
+    let [.., value_width] = check("values", &values, channels, element)?;
+    keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
+    values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
+    let block = queries_per_workgroup(head_size);
+    let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
+    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
+    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
+        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
+    }
+    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
+    let params = Params {
+        heads: extent(NAME, "queries", heads)?,
+        query_count: extent(NAME, "queries", query_count)?,
+        key_count: extent(NAME, "keys", key_count)?,
+        query_width: extent(NAME, "queries", query_width)?,
+        key_width: extent(NAME, "keys", key_width)?,
+        value_width: extent(NAME, "values", value_width)?,
+        first_query: extent(NAME, "queries", queries.first_channel)?,
+        first_key: extent(NAME, "keys", keys.first_channel)?,
+        first_value: extent(NAME, "values", values.first_channel)?,
+        scale,
+    };
+    let output = recording.transient([images, query_count, channels], element);
+    recording.dispatch(Dispatch {
+        shader: &FLASH,
+        element,
+        definitions: &[extent(NAME, "queries", head_size)?, block],
+        constants: &[("CAUSAL", f64::from(u8::from(causal)))],
+        params: bytemuck::bytes_of(&params),
+        bindings: &[
+            (queries.tensor, Access::Read),
+            (keys.tensor, Access::Read),
+            (values.tensor, Access::Read),
+            (&output, Access::Write),
+        ],
+        grid,
+        multiply_accumulates: 2 * [images, query_count, key_count, channels]
+            .iter()
+            .fold(1_u64, |product, &factor| product.saturating_mul(factor as u64))
+            .min(u64::MAX / 2),
+    });
+    Ok(output)
+}
+
+/// `QUERIES` of the shader: as many as keep its workgroup memory below 16 KiB and its sums in registers.
+const fn queries_per_workgroup(head_size: usize) -> u32 {
+    match head_size {
+        0..=64 => 32,
+        65..=160 => 16,
+        _ => 4,
+    }
+}
+
+fn check(name: &str, view: &View<'_>, channels: usize, element: ElementType) -> Result<[usize; 3]> {
+    let extents = view.tensor.token_extents(NAME, name)?;
+    view.tensor.expect_element(NAME, name, element)?;
+    let end = view.first_channel.saturating_add(channels);
+    if extents.contains(&0) || end > extents[2] {
+        let expected = format!("tokens with at least {end} channels");
+        return Err(view.tensor.wrong(NAME, name, &expected));
+    }
+    extent(NAME, name, view.tensor.shape().count())?;
+    Ok(extents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(extents: [[usize; 3]; 3], first_value: usize, heads: usize, head_size: usize) -> bool {
+        let [queries, keys, values] =
+            extents.map(|extents| Tensor::external("tensor", extents, ElementType::F32));
+        let config = AttentionConfig { heads, head_size, causal: false, scale: 1.0 };
+        let view = |tensor, first_channel| View { tensor, first_channel };
+        let mut recording = Recording::new("test");
+        let outcome =
+            attention(&mut recording, view(&queries, 0), view(&keys, 0), view(&values, first_value), &config);
+        matches!(outcome, Err(Error::Shape { .. }))
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let (queries, keys) = ([2, 5, 8], [2, 7, 8]);
+        assert!(!refused([queries, keys, keys], 0, 2, 4));
+        assert!(refused([queries, keys, keys], 1, 2, 4));
+        assert!(refused([queries, keys, keys], usize::MAX, 2, 4));
+        assert!(refused([queries, keys, keys], 0, 3, 4));
+        assert!(refused([queries, keys, keys], 0, 0, 4));
+        assert!(refused([queries, keys, keys], 0, 1, 0));
+        assert!(refused([queries, keys, keys], 0, usize::MAX, 2));
+        assert!(refused([queries, keys, [2, 6, 8]], 0, 2, 4));
+        assert!(refused([queries, [1, 7, 8], [1, 7, 8]], 0, 2, 4));
+        assert!(refused([queries, [2, 0, 8], [2, 0, 8]], 0, 2, 4));
+        assert!(refused([[1, 2, 513]; 3], 0, 1, 513));
+    }
+}
