@@ -56,7 +56,7 @@ pub struct GroupNormConfig {
     pub groups: usize,
     /// Added to the variance.
     pub epsilon: f32,
-    /// Whether SiLU follows.
+    /// Whether `SiLU` follows.
     pub silu: bool,
 }
 
@@ -66,7 +66,7 @@ const MOST_TILES: usize = 32;
 /// Four values for each of 256 lanes.
 const LEAST_TILE_VALUES: usize = 1024;
 
-/// Records group normalisation, optionally followed by SiLU.
+/// Records group normalisation, optionally followed by `SiLU`.
 ///
 /// # Shapes
 /// - `input`: `[N, .., C1]` of rank 3 or 4

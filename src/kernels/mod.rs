@@ -3,12 +3,22 @@
 //! Every operation `x` has the same stem in four places: `kernels/x.rs`, `reference/x.rs` (plain `f64`
 //! loops and awkward cases), every `shaders/x*.wgsl`, and its line in the test battery.
 
+
 pub mod activation;
-pub mod group_norm;
-pub mod layer_norm;
+pub mod add;
 pub mod attention;
 pub mod conv2d;
+pub mod geglu;
+pub mod group_norm;
+pub mod guidance;
+pub mod layer_norm;
 pub mod matmul;
+pub mod pixels;
+pub mod scale_model_input;
+pub mod scheduler_step;
+pub mod timestep_embedding;
+pub mod token_embedding;
+pub mod upsample_nearest;
 
 use crate::error::Result;
 use crate::gpu::shader::Shader;
@@ -17,10 +27,21 @@ use crate::tensor::{ElementType, Tensor};
 /// All shaders, for tests and tools that look at each.
 pub const SHADERS: &[&Shader] = &[
     &activation::ACTIVATION,
-    &group_norm::MOMENTS,
+    &add::ADD,
+    &attention::FLASH,
+    &conv2d::TILED,
+    &geglu::GEGLU,
     &group_norm::APPLY,
+    &group_norm::MOMENTS,
+    &guidance::GUIDANCE,
     &layer_norm::LAYER_NORM,
     &matmul::TILED,
+    &pixels::PIXELS,
+    &scale_model_input::SCALE_MODEL_INPUT,
+    &scheduler_step::SCHEDULER_STEP,
+    &timestep_embedding::TIMESTEP_EMBEDDING,
+    &token_embedding::TOKEN_EMBEDDING,
+    &upsample_nearest::UPSAMPLE_NEAREST,
 ];
 
 /// Scale and shift of each channel behind a normalisation.
@@ -42,8 +63,6 @@ impl Affine {
         Ok(())
     }
 }
-pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &conv2d::TILED, &matmul::TILED];
-pub const SHADERS: &[&Shader] = &[&activation::ACTIVATION, &attention::FLASH, &conv2d::TILED, &matmul::TILED];
 
 /// The text of `shaders/NAME.wgsl`, or of `shaders/shared/NAME.wgsl`.
 ///
@@ -69,7 +88,7 @@ pub(crate) fn linear_grid(count: usize, per_workgroup: u32) -> [u32; 3] {
 }
 
 /// An extent as the shader counts it.
-pub(crate) fn extent(operation: &'static str, tensor: &str, value: usize) -> crate::Result<u32> {
+pub(crate) fn extent(operation: &'static str, tensor: &str, value: usize) -> Result<u32> {
     u32::try_from(value).map_err(|_| crate::Error::Shape {
         operation,
         tensor: tensor.to_owned(),

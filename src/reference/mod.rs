@@ -4,12 +4,21 @@
 //! Beside each stands `cases()`, the awkward inputs that every variant of the kernel is tested with.
 
 pub mod activation;
+pub mod add;
 pub mod attention;
 pub mod case;
-pub mod group_norm;
-pub mod layer_norm;
 pub mod conv2d;
+pub mod geglu;
+pub mod group_norm;
+pub mod guidance;
+pub mod layer_norm;
 pub mod matmul;
+pub mod pixels;
+pub mod scale_model_input;
+pub mod scheduler_step;
+pub mod timestep_embedding;
+pub mod token_embedding;
+pub mod upsample_nearest;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -25,16 +34,21 @@ type Twin = fn(&Operands<'_>) -> Outputs;
 /// The twin of every shader, by the shader's name.
 const TWINS: &[(&str, Twin)] = &[
     ("activation", activation::twin),
-    ("group_norm_moments", group_norm::moments_twin),
-    ("group_norm_apply", group_norm::apply_twin),
-    ("layer_norm", layer_norm::twin),
-    ("matmul_tiled", matmul::twin),
-];
-const TWINS: &[(&str, Twin)] =
-    &[("activation", activation::twin), ("conv2d_tiled", conv2d::twin), ("matmul_tiled", matmul::twin)];
+    ("add", add::twin),
     ("attention_flash", attention::twin),
     ("conv2d_tiled", conv2d::twin),
+    ("geglu", geglu::twin),
+    ("group_norm_apply", group_norm::apply_twin),
+    ("group_norm_moments", group_norm::moments_twin),
+    ("guidance", guidance::twin),
+    ("layer_norm", layer_norm::twin),
     ("matmul_tiled", matmul::twin),
+    ("pixels", pixels::twin),
+    ("scale_model_input", scale_model_input::twin),
+    ("scheduler_step", scheduler_step::twin),
+    ("timestep_embedding", timestep_embedding::twin),
+    ("token_embedding", token_embedding::twin),
+    ("upsample_nearest", upsample_nearest::twin),
 ];
 
 /// The memory of the reference player: `f64` values by tensor.

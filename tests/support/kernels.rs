@@ -79,8 +79,11 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         }
         reference::play(&recorded.recording, &mut twin);
         let tolerance = Tolerance::reduction(recorded.output.element(), case.terms);
-        let by_reference =
-            Tolerance::reduction(ElementType::F32, 1).worst(twin.get(&recorded.output), &expected);
+        let exact = match recorded.output.element() {
+            ElementType::U32 => ElementType::U32,
+            ElementType::F32 | ElementType::F16 => ElementType::F32,
+        };
+        let by_reference = Tolerance::reduction(exact, 1).worst(twin.get(&recorded.output), &expected);
 
         let mut memory = Memory::new(gpu.clone());
         memory.allocate(recorded.tensors.iter().chain([&recorded.output]), Purpose::Persistent).unwrap();

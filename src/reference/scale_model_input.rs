@@ -1,0 +1,53 @@
+//! Twin of `scale_model_input`.
+
+use super::case::{Case, Input, Role};
+use super::scheduler_step::table_row;
+use super::{Operands, Outputs};
+use crate::kernels::scale_model_input::{Params, scale_model_input as record_scale_model_input};
+use crate::tensor::ElementType;
+
+/// `sample * scale`, `copies` times.
+#[must_use]
+pub fn scale_model_input(sample: &[f64], scale: f64, copies: usize) -> Vec<f64> {
+    let scaled: Vec<f64> = sample.iter().map(|value| value * scale).collect();
+    scaled.repeat(copies)
+}
+
+pub(crate) fn twin(operands: &Operands<'_>) -> Outputs {
+    let params: Params = operands.params();
+    let row = table_row(operands.input("table"), operands.input("step"), params.row_length as usize);
+    let sample = &operands.input("state")[..params.count as usize];
+    vec![("output", scale_model_input(sample, row[0], params.copies as usize))]
+}
+
+fn case(name: &'static str, shape: [usize; 4], history: usize, copies: usize, element: ElementType) -> Case {
+    let count = shape.iter().product();
+    Case {
+        name,
+        inputs: vec![
+            Input::random([1 + history, count], Role::Float, 1.0, 1),
+            Input::random([4, 9], Role::Float, 1.0, 2),
+            Input::given([1], Role::Index, vec![3.0]),
+        ],
+        record: Box::new(move |recording, tensors| {
+            let [state, table, step] = [&tensors[0], &tensors[1], &tensors[2]];
+            record_scale_model_input(recording, state, table, step, shape, copies, element)
+        }),
+        expected: Box::new(move |values| {
+            let row = table_row(&values[1], &values[2], 9);
+            scale_model_input(&values[0][..count], row[0], copies)
+        }),
+        terms: 1,
+    }
+}
+
+/// Awkward inputs.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("once", [1, 8, 8, 4], 0, 1, ElementType::F32),
+        case("twice, f16", [1, 8, 8, 4], 2, 2, ElementType::F16),
+        case("two images twice, primes", [2, 5, 7, 3], 1, 2, ElementType::F32),
+        case("one value", [1, 1, 1, 1], 0, 2, ElementType::F32),
+    ]
+}

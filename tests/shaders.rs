@@ -1,0 +1,234 @@
+//! Laws of every shader file: it is valid on all backends, its header tells the truth, and Rust agrees with it.
+
+use std::collections::BTreeSet;
+use std::mem::{offset_of, size_of};
+use std::path::Path;
+
+use deepcache::gpu::shader::Shader;
+use deepcache::kernels::{self, SHADERS};
+use deepcache::tensor::ElementType;
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, GlobalVariable, Module, ShaderStage, StorageAccess, TypeInner};
+
+const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
+
+/// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
+const DEFINITIONS: &[(&str, &[&[u32]])] = &[];
+
+/// Every shader's whole text: for each element type and each set of definitions.
+fn texts(shader: &Shader) -> Vec<(String, String)> {
+    let listed = DEFINITIONS.iter().find(|(name, _)| *name == shader.name);
+    let ones = vec![1; shader.definitions.len()];
+    let sets = listed.map_or_else(|| vec![ones], |(_, sets)| sets.iter().map(|set| set.to_vec()).collect());
+    let mut texts = Vec::new();
+    for element in ELEMENTS {
+        for set in &sets {
+            texts.push((format!("{} {element} {set:?}", shader.name), shader.assemble(element, set)));
+        }
+    }
+    texts
+}
+
+fn parse(title: &str, text: &str) -> (Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(text)
+        .unwrap_or_else(|error| panic!("{title}: {}", error.emit_to_string(text)));
+    let mut capabilities = Capabilities::SHADER_FLOAT16;
+    if text.contains("enable wgpu_cooperative_matrix;") {
+        capabilities |= Capabilities::COOPERATIVE_MATRIX;
+    }
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{title}: {}", error.emit_to_string(text)));
+    (module, info)
+}
+
+/// Bound variables by binding number.
+fn bound(module: &Module) -> Vec<(u32, &GlobalVariable)> {
+    let mut variables: Vec<_> = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| Some((variable.binding?.binding, variable)))
+        .collect();
+    variables.sort_by_key(|&(binding, _)| binding);
+    variables
+}
+
+#[test]
+fn every_shader_validates_and_translates_to_every_backend() {
+    for shader in SHADERS {
+        for (title, text) in texts(shader) {
+            let (module, info) = parse(&title, &text);
+            let (module, info) = process_overrides(
+                &module,
+                &info,
+                Some((ShaderStage::Compute, shader.name)),
+                &Default::default(),
+            )
+            .unwrap_or_else(|error| panic!("{title}: {error}"));
+
+            spv::write_vec(
+                &module,
+                &info,
+                &spv::Options { lang_version: (1, 3), ..Default::default() },
+                None,
+            )
+            .unwrap_or_else(|error| panic!("{title}: SPIR-V: {error}"));
+
+            let mut resources = msl::EntryPointResources { sizes_buffer: Some(30), ..Default::default() };
+            for (slot, (_, variable)) in (0_u8..).zip(bound(&module)) {
+                let mutable = variable.space
+                    == AddressSpace::Storage { access: StorageAccess::LOAD | StorageAccess::STORE };
+                let target = msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() };
+                resources.resources.insert(variable.binding.unwrap(), target);
+            }
+            let options = msl::Options {
+                lang_version: (2, 4),
+                per_entry_point_map: [(shader.name.to_owned(), resources)].into(),
+                fake_missing_bindings: false,
+                ..Default::default()
+            };
+            msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+                .unwrap_or_else(|error| panic!("{title}: MSL: {error}"));
+
+            let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+            let pipeline = hlsl::PipelineOptions::default();
+            let mut hlsl = String::new();
+            hlsl::Writer::new(&mut hlsl, &options, &pipeline)
+                .write(&module, &info, None)
+                .unwrap_or_else(|error| panic!("{title}: HLSL: {error}"));
+        }
+    }
+}
+
+#[test]
+fn the_only_entry_point_is_named_as_the_file() {
+    for shader in SHADERS {
+        for (title, text) in texts(shader) {
+            let (module, _) = parse(&title, &text);
+            let names: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
+            assert_eq!(names, [shader.name], "{title}");
+        }
+    }
+}
+
+#[test]
+fn bindings_are_params_and_then_those_that_rust_lists() {
+    for shader in SHADERS {
+        for (title, text) in texts(shader) {
+            let (module, _) = parse(&title, &text);
+            let mut expected = vec!["params"];
+            expected.extend(shader.bindings);
+            assert!(expected.len() <= 9, "{title}: more storage buffers than every device allows");
+            let variables = bound(&module);
+            let names: Vec<_> =
+                variables.iter().map(|(_, variable)| variable.name.as_deref().unwrap()).collect();
+            assert_eq!(names, expected, "{title}");
+            for (number, (binding, variable)) in (0..).zip(variables) {
+                assert_eq!(binding, number, "{title}: binding numbers without gaps");
+                assert_eq!(variable.space == AddressSpace::Uniform, number == 0, "{title}: binding {number}");
+            }
+        }
+    }
+}
+
+/// The `//!` lines at the start of a file, without the marks.
+fn header(shader: &Shader) -> Vec<&str> {
+    shader.source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim_start).collect()
+}
+
+#[test]
+fn headers_name_every_binding_in_order_and_say_grid_numbers_source_and_twin() {
+    for shader in SHADERS {
+        let lines = header(shader);
+        let title = format!("{}: ", shader.name);
+        assert!(lines.first().is_some_and(|line| line.starts_with(&title)), "{title}first line");
+        let first_words: Vec<_> = lines.iter().filter_map(|line| line.split_whitespace().next()).collect();
+        for word in ["grid", "numbers", "source", "twin"] {
+            assert_eq!(first_words.iter().filter(|found| **found == word).count(), 1, "{title}{word}");
+        }
+        let table: Vec<_> = lines
+            .iter()
+            .filter_map(|line| line.split_once("  "))
+            .filter(|(_, rest)| rest.trim_start().starts_with('['))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(table, shader.bindings, "{title}table of bindings");
+        let twin = lines.iter().find_map(|line| line.strip_prefix("twin")).unwrap().trim();
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(twin).is_file(), "{title}{twin} exists");
+    }
+}
+
+#[test]
+fn every_shader_file_is_listed_once() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "wgsl") {
+            files.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    let listed: BTreeSet<_> = SHADERS.iter().map(|shader| shader.name.to_owned()).collect();
+    assert_eq!(listed.len(), SHADERS.len(), "no shader is listed twice");
+    assert_eq!(listed, files);
+}
+
+/// A struct's members with their offsets, and its size without the padding at its end.
+type Layout = (Vec<(String, usize)>, usize);
+
+fn wgsl_layout(shader: &Shader) -> Layout {
+    let (title, text) = texts(shader).remove(0);
+    let (module, _) = parse(&title, &text);
+    let (_, params) = bound(&module)[0];
+    let TypeInner::Struct { members, span } = &module.types[params.ty].inner else {
+        panic!("{title}: params is a struct")
+    };
+    let offsets =
+        members.iter().map(|member| (member.name.clone().unwrap(), member.offset as usize)).collect();
+    (offsets, *span as usize)
+}
+
+/// `params!(add: kernels::add::Params, [count])` expands to
+/// `("add", (vec![("count", offset_of!(kernels::add::Params, count))], size_of::<kernels::add::Params>()))`.
+macro_rules! params {
+    ($shader:ident: $params:ty, [$($field:ident),+ $(,)?]) => {(
+        stringify!($shader),
+        (
+            vec![$((stringify!($field).to_owned(), offset_of!($params, $field))),+],
+            size_of::<$params>(),
+        ),
+    )};
+}
+
+#[test]
+fn params_have_one_layout_in_rust_and_wgsl() {
+    use kernels::*;
+    let layouts: Vec<(&str, Layout)> = vec![
+        params!(activation: activation::Params, [count]),
+        params!(add: add::Params, [count]),
+        params!(geglu: geglu::Params, [count, channels]),
+        params!(group_norm_moments: group_norm::Params,
+            [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),
+        params!(group_norm_apply: group_norm::Params,
+            [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),
+        params!(guidance: guidance::Params, [count, scale]),
+        params!(layer_norm: layer_norm::Params, [rows, channels, epsilon]),
+        params!(matmul_tiled: matmul::Params, [rows, terms, columns]),
+        params!(pixels: pixels::Params, [count]),
+        params!(scale_model_input: scale_model_input::Params, [count, row_length, copies]),
+        params!(scheduler_step: scheduler_step::Params, [count, history]),
+        params!(timestep_embedding: timestep_embedding::Params, [timesteps, frequencies]),
+        params!(token_embedding: token_embedding::Params, [count, tokens, channels, first_row, rows]),
+        params!(upsample_nearest: upsample_nearest::Params,
+            [count, channels, input_height, input_width, height, width]),
+    ];
+    for shader in SHADERS {
+        let (_, rust) = layouts
+            .iter()
+            .find(|(name, _)| *name == shader.name)
+            .unwrap_or_else(|| panic!("{} has a line here", shader.name));
+        assert_eq!(&wgsl_layout(shader), rust, "{}", shader.name);
+    }
+}
