@@ -3,13 +3,16 @@
 pub mod deepcache;
 pub mod error;
 pub mod gpu;
+pub mod image;
 pub mod kernels;
+pub mod models;
+pub mod nn;
+pub mod pipelines;
 pub mod random;
 pub mod reference;
 pub mod schedulers;
-pub mod models;
 pub mod tensor;
-pub mod weights;
 pub mod tokenizer;
+pub mod weights;
 
 pub use error::{Error, Result};

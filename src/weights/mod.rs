@@ -20,6 +20,9 @@ use crate::tensor::{ElementType, Shape, Tensor};
 use checkpoint::Stored;
 use packing::{Layout, Part};
 
+/// The size of a binding that every adapter allows.
+const BINDING: u64 = 128 << 20;
+
 /// What the layers of one model asked for.
 #[derive(Debug)]
 pub struct Loader {
@@ -145,7 +148,7 @@ impl<'a> Weights<'a> {
         assert_eq!(names.len(), lengths.len(), "every vector has its length");
         let mut parts = Vec::with_capacity(names.len());
         for (name, length) in names.iter().zip(lengths) {
-            parts.push(Part { name: Some(self.find(name, &[*length])?), count: *length });
+            parts.push(Part { name: Some(self.find(name, &[*length])?), first: 0, count: *length });
         }
         Ok(self.push_vectors(loader, names, parts))
     }
@@ -167,7 +170,7 @@ impl<'a> Weights<'a> {
         let mut parts = Vec::with_capacity(names.len());
         for (name, length) in names.iter().zip(lengths) {
             let found = if self.has(name) { Some(self.find(name, &[*length])?) } else { None };
-            parts.push(Part { name: found, count: *length });
+            parts.push(Part { name: found, first: 0, count: *length });
         }
         if parts.iter().all(|part| part.name.is_none()) {
             return Ok(None);
@@ -196,7 +199,7 @@ impl<'a> Weights<'a> {
         assert_eq!(names.len(), outputs.len(), "every matrix has its outputs");
         let mut parts = Vec::with_capacity(names.len());
         for (name, count) in names.iter().zip(outputs) {
-            parts.push(Part { name: Some(self.find(name, &[*count, inputs])?), count: *count });
+            parts.push(Part { name: Some(self.find(name, &[*count, inputs])?), first: 0, count: *count });
         }
         let shape = Shape::from([inputs, outputs.iter().sum()]);
         let layout = Layout::Transposed { inputs, taps: 1 };
@@ -223,7 +226,7 @@ impl<'a> Weights<'a> {
         let [height, width] = kernel;
         let found = self.find(name, &[outputs, inputs, height, width])?;
         let taps = height * width;
-        let parts = vec![Part { name: Some(found), count: outputs }];
+        let parts = vec![Part { name: Some(found), first: 0, count: outputs }];
         let shape = Shape::from([taps * inputs, outputs]);
         Ok(loader.push(&self.path(name), shape, loader.element, (parts, Layout::Transposed { inputs, taps })))
     }
@@ -238,9 +241,34 @@ impl<'a> Weights<'a> {
     /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
     pub fn table(&self, loader: &mut Loader, name: &str, rows: usize, columns: usize) -> Result<Tensor> {
         let found = self.find(name, &[rows, columns])?;
-        let parts = vec![Part { name: Some(found), count: rows * columns }];
+        let parts = vec![Part { name: Some(found), first: 0, count: rows * columns }];
         let shape = Shape::from([rows, columns]);
         Ok(loader.push(&self.path(name), shape, loader.element, (parts, Layout::Sequence)))
+    }
+
+    /// An embedding table in ranges of rows, each small enough to be bound anywhere.
+    ///
+    /// # Shapes
+    /// - in the file: `[rows, columns]`
+    /// - returns `[rows of the range, columns]` each, in the loader's element type
+    ///
+    /// # Errors
+    /// As [`table`](Self::table).
+    pub fn tables(&self, loader: &mut Loader, name: &str, rows: usize, columns: usize) -> Result<Vec<Tensor>> {
+        let found = self.find(name, &[rows, columns])?;
+        let row_bytes = columns as u64 * loader.element.bytes();
+        let most = usize::try_from((BINDING / row_bytes.max(1)).max(1)).unwrap_or(usize::MAX);
+        let mut tables = Vec::new();
+        let mut first = 0;
+        while first < rows {
+            let count = most.min(rows - first);
+            let part = Part { name: Some(found.clone()), first: first * columns, count: count * columns };
+            let shape = Shape::from([count, columns]);
+            let label = format!("{}/{first}", self.path(name));
+            tables.push(loader.push(&label, shape, loader.element, (vec![part], Layout::Sequence)));
+            first += count;
+        }
+        Ok(tables)
     }
 
     fn push_vectors(&self, loader: &mut Loader, names: &[&str], parts: Vec<Part>) -> Tensor {

@@ -36,7 +36,9 @@ pub struct Pending {
 pub(super) struct Part {
     /// Its name in the file; without one, the values are zero.
     pub(super) name: Option<String>,
-    /// The outputs of a matrix, or all values of a sequence.
+    /// The value of a sequence that it begins with; 0 for a matrix.
+    pub(super) first: usize,
+    /// The outputs of a matrix, or the values of a sequence.
     pub(super) count: usize,
 }
 
@@ -86,7 +88,10 @@ impl Pending {
             sources.push((source, part.count));
         }
         match self.layout {
-            Layout::Sequence => pack_sequence::<P>(&sources, sink),
+            Layout::Sequence => {
+                let firsts: Vec<usize> = self.parts.iter().map(|part| part.first).collect();
+                pack_sequence::<P>(&sources, &firsts, sink)
+            }
             Layout::Transposed { inputs, taps } => pack_transposed::<P>(&sources, inputs, taps, sink),
         }
     }
@@ -94,18 +99,19 @@ impl Pending {
 
 fn pack_sequence<P: Packed>(
     sources: &[(Option<Source<'_>>, usize)],
+    firsts: &[usize],
     sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let total: usize = sources.iter().map(|(_, count)| count).sum();
     let mut chunk = vec![P::zeroed(); total.min(CHUNK_BYTES / size_of::<P>())];
     let mut values = vec![0.0; TILE_SPAN];
     let (mut filled, mut written) = (0, 0);
-    for (source, count) in sources {
+    for ((source, count), first) in sources.iter().zip(firsts) {
         let mut start = 0;
         while start < *count {
             let run = TILE_SPAN.min(count - start).min(chunk.len() - filled);
             let target = &mut chunk[filled..filled + run];
-            read(source.as_ref(), start, &mut values[..run], target)?;
+            read(source.as_ref(), first + start, &mut values[..run], target)?;
             start += run;
             filled += run;
             if filled == chunk.len() {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::error::Result;
+use crate::kernels::activation::Activation;
 use crate::models::config_reader::ConfigReader;
 
 /// Keys that transformers writes into every configuration and that change nothing in a text encoder.
@@ -74,40 +75,31 @@ const HARMLESS: &[&str] = &[
     "typical_p",
 ];
 
-/// The function between the two linear layers of a feed-forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(1.702 * x)`
-    QuickGelu,
-    /// `x * (1 + erf(x / sqrt(2))) / 2`
-    Gelu,
-}
-
 /// The shape of a `transformers.CLIPTextModel`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClipConfig {
     /// Tokens that have an embedding.
-    pub vocabulary_size: usize,
+    pub vocab_size: usize,
     /// Channels of a token.
-    pub channels: usize,
+    pub hidden_size: usize,
     /// Channels between the two linear layers of a feed-forward.
-    pub feed_forward_channels: usize,
+    pub intermediate_size: usize,
     /// Transformer layers.
-    pub layers: usize,
+    pub num_hidden_layers: usize,
     /// Attention heads.
-    pub heads: usize,
+    pub num_attention_heads: usize,
     /// Tokens of a prompt, padding included.
-    pub positions: usize,
+    pub max_position_embeddings: usize,
     /// The function of the feed-forwards.
-    pub activation: Activation,
+    pub hidden_act: Activation,
     /// The epsilon of every layer norm.
-    pub epsilon: f32,
+    pub layer_norm_eps: f32,
     /// The id that starts a prompt.
-    pub start_token: Option<u32>,
+    pub bos_token_id: Option<u32>,
     /// The id that ends a prompt; files of before transformers 4.31 say 2, whatever it is.
-    pub end_token: Option<u32>,
+    pub eos_token_id: Option<u32>,
     /// The id that fills a prompt up; the tokenizer's own goes before it.
-    pub padding_token: Option<u32>,
+    pub pad_token_id: Option<u32>,
 }
 
 impl ClipConfig {
@@ -123,19 +115,19 @@ impl ClipConfig {
         let activations = [Activation::QuickGelu, Activation::Gelu];
         let activation = reader.word("hidden_act", "quick_gelu", &["quick_gelu", "gelu"])?;
         let config = Self {
-            vocabulary_size: reader.size_up_to("vocab_size", 49_408, 1 << 20)?,
-            channels: reader.size("hidden_size", 512)?,
-            feed_forward_channels: reader.size("intermediate_size", 2048)?,
-            layers: reader.size_up_to("num_hidden_layers", 12, 1024)?,
-            heads: reader.size("num_attention_heads", 8)?,
-            positions: reader.size_up_to("max_position_embeddings", 77, 4096)?,
-            activation: activations[activation],
-            epsilon: reader.epsilon("layer_norm_eps", 1e-5)?,
-            start_token: reader.token("bos_token_id", 49_406)?,
-            end_token: reader.token("eos_token_id", 49_407)?,
-            padding_token: reader.token("pad_token_id", 1)?,
+            vocab_size: reader.size_up_to("vocab_size", 49_408, 1 << 20)?,
+            hidden_size: reader.size("hidden_size", 512)?,
+            intermediate_size: reader.size("intermediate_size", 2048)?,
+            num_hidden_layers: reader.size_up_to("num_hidden_layers", 12, 1024)?,
+            num_attention_heads: reader.size("num_attention_heads", 8)?,
+            max_position_embeddings: reader.size_up_to("max_position_embeddings", 77, 4096)?,
+            hidden_act: activations[activation],
+            layer_norm_eps: reader.epsilon("layer_norm_eps", 1e-5)?,
+            bos_token_id: reader.token("bos_token_id", 49_406)?,
+            eos_token_id: reader.token("eos_token_id", 49_407)?,
+            pad_token_id: reader.token("pad_token_id", 1)?,
         };
-        reader.expect_heads("num_attention_heads", config.heads, config.channels)?;
+        reader.expect_heads("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
         reader.finish(HARMLESS)?;
         Ok(config)
     }
@@ -143,6 +135,6 @@ impl ClipConfig {
     /// Values of one attention head.
     #[must_use]
     pub fn head_size(&self) -> usize {
-        self.channels / self.heads
+        self.hidden_size / self.num_attention_heads
     }
 }

@@ -1,5 +1,7 @@
 //! The text encoder: `transformers.CLIPTextModel`.
 
 mod config;
+mod text_model;
 
-pub use config::{Activation, ClipConfig};
+pub use config::ClipConfig;
+pub use text_model::ClipTextModel;

@@ -29,13 +29,13 @@ const HARMLESS: [&str; 9] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct UNetConfig {
     /// Channels of the noisy latents.
-    pub input_channels: usize,
+    pub in_channels: usize,
     /// Channels of the prediction.
-    pub output_channels: usize,
+    pub out_channels: usize,
     /// Height and width of the latents that the model was trained with.
     pub sample_size: Option<[usize; 2]>,
     /// Channels of every level.
-    pub channels: Vec<usize>,
+    pub block_out_channels: Vec<usize>,
     /// For every level, whether its down block has attention.
     pub down_attention: Vec<bool>,
     /// For every level (not for every up block in its order), whether its up block has attention.
@@ -45,19 +45,19 @@ pub struct UNetConfig {
     /// Attention heads of every level; the middle block has those of the last.
     pub heads: Vec<usize>,
     /// Channels of the text encoder's output.
-    pub context_channels: usize,
+    pub cross_attention_dim: usize,
     /// Groups of every group norm.
-    pub groups: usize,
+    pub norm_num_groups: usize,
     /// The epsilon of the ResNet blocks' group norms and of the last one.
-    pub epsilon: f32,
+    pub norm_eps: f32,
     /// Whether the time embedding starts with its cosines.
-    pub cosine_first: bool,
+    pub flip_sin_to_cos: bool,
     /// Shifts the frequencies of the time embedding: they fall to `10000^(-k / (half - shift))`.
-    pub frequency_shift: f64,
+    pub freq_shift: f64,
     /// Zero rows and columns around the input of a downsampling convolution; without, one after it.
     pub downsample_padding: usize,
     /// Whether transformers start and end with linear layers instead of convolutions of one pixel.
-    pub linear_projection: bool,
+    pub use_linear_projection: bool,
 }
 
 impl UNetConfig {
@@ -80,21 +80,21 @@ impl UNetConfig {
         reader.word("mid_block_type", "UNetMidBlock2DCrossAttn", &["UNetMidBlock2DCrossAttn"])?;
 
         let config = Self {
-            input_channels: reader.size("in_channels", 4)?,
-            output_channels: reader.size("out_channels", 4)?,
+            in_channels: reader.size("in_channels", 4)?,
+            out_channels: reader.size("out_channels", 4)?,
             sample_size: reader.extents("sample_size")?,
             down_attention: down.iter().map(|block| *block == 1).collect(),
             up_attention: up.iter().rev().map(|block| *block == 1).collect(),
             layers_per_block: layers_per_block(&mut reader, levels)?,
             heads: heads(&mut reader, levels)?,
-            context_channels: context_channels(&mut reader, levels)?,
-            groups: reader.size("norm_num_groups", 32)?,
-            epsilon: reader.epsilon("norm_eps", 1e-5)?,
-            cosine_first: reader.flag("flip_sin_to_cos", true)?,
-            frequency_shift: reader.number("freq_shift", 0.0)?,
+            cross_attention_dim: context_channels(&mut reader, levels)?,
+            norm_num_groups: reader.size("norm_num_groups", 32)?,
+            norm_eps: reader.epsilon("norm_eps", 1e-5)?,
+            flip_sin_to_cos: reader.flag("flip_sin_to_cos", true)?,
+            freq_shift: reader.number("freq_shift", 0.0)?,
             downsample_padding: downsample_padding(&mut reader)?,
-            linear_projection: reader.flag("use_linear_projection", false)?,
-            channels,
+            use_linear_projection: reader.flag("use_linear_projection", false)?,
+            block_out_channels: channels,
         };
         // Attention is summed in f32 either way, so this key asks for nothing.
         reader.flag("upcast_attention", false)?;
@@ -106,7 +106,7 @@ impl UNetConfig {
     /// How many levels there are.
     #[must_use]
     pub fn levels(&self) -> usize {
-        self.channels.len()
+        self.block_out_channels.len()
     }
 
     /// How many tensors the down path leaves for the up path.
@@ -118,8 +118,8 @@ impl UNetConfig {
     /// Channels of every tensor that the down path leaves, in the order in which it makes them.
     #[must_use]
     pub fn skip_channels(&self) -> Vec<usize> {
-        let mut skips = vec![self.channels[0]];
-        for (level, channels) in self.channels.iter().enumerate() {
+        let mut skips = vec![self.block_out_channels[0]];
+        for (level, channels) in self.block_out_channels.iter().enumerate() {
             let downsampled = usize::from(level + 1 < self.levels());
             skips.extend(std::iter::repeat_n(*channels, self.layers_per_block + downsampled));
         }
@@ -129,19 +129,19 @@ impl UNetConfig {
     /// Channels of the sinusoidal time embedding, before its two linear layers.
     #[must_use]
     pub fn time_channels(&self) -> usize {
-        self.channels[0]
+        self.block_out_channels[0]
     }
 
     /// Channels of the time embedding that ResNet blocks read.
     #[must_use]
     pub fn time_embedding_channels(&self) -> usize {
-        4 * self.channels[0]
+        4 * self.block_out_channels[0]
     }
 
     /// Values of one attention head of a level.
     #[must_use]
     pub fn head_size(&self, level: usize) -> usize {
-        self.channels[level] / self.heads[level]
+        self.block_out_channels[level] / self.heads[level]
     }
 
     /// By how much height and width shrink from the first level to the last.
@@ -151,23 +151,23 @@ impl UNetConfig {
     }
 
     fn check(&self, reader: &mut ConfigReader) -> Result<()> {
-        reader.expect_groups("norm_num_groups", self.groups, &self.channels)?;
-        let half = self.channels[0] / 2;
-        if !self.channels[0].is_multiple_of(2) {
-            let problem = format!("found {} first, supported are even numbers", self.channels[0]);
+        reader.expect_groups("norm_num_groups", self.norm_num_groups, &self.block_out_channels)?;
+        let half = self.block_out_channels[0] / 2;
+        if !self.block_out_channels[0].is_multiple_of(2) {
+            let problem = format!("found {} first, supported are even numbers", self.block_out_channels[0]);
             return Err(reader.refuse("block_out_channels", problem));
         }
         #[expect(clippy::cast_precision_loss, reason = "at most 65536")]
         let half = half as f64;
-        if !(0.0..half).contains(&self.frequency_shift) {
-            let problem = format!("found {}, expected at least 0 and less than {half}", self.frequency_shift);
+        if !(0.0..half).contains(&self.freq_shift) {
+            let problem = format!("found {}, expected at least 0 and less than {half}", self.freq_shift);
             return Err(reader.refuse("freq_shift", problem));
         }
         let last = self.levels() - 1;
         for level in 0..self.levels() {
             // The middle block has attention on the last level, whatever the blocks there have.
             if self.down_attention[level] || self.up_attention[level] || level == last {
-                reader.expect_heads("attention_head_dim", self.heads[level], self.channels[level])?;
+                reader.expect_heads("attention_head_dim", self.heads[level], self.block_out_channels[level])?;
             }
         }
         Ok(())

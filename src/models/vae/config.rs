@@ -14,27 +14,27 @@ const HARMLESS: [&str; 1] = ["force_upcast"];
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
     /// Channels of an image that is encoded.
-    pub input_channels: usize,
+    pub in_channels: usize,
     /// Channels of an image that was decoded.
-    pub output_channels: usize,
+    pub out_channels: usize,
     /// Channels of the latents.
     pub latent_channels: usize,
     /// Height and width of the images that the model was trained with.
     pub sample_size: Option<[usize; 2]>,
     /// Channels of every level, from the one with the most pixels.
-    pub channels: Vec<usize>,
+    pub block_out_channels: Vec<usize>,
     /// ResNet blocks of an encoder block; a decoder block has one more.
     pub layers_per_block: usize,
     /// Groups of every group norm.
-    pub groups: usize,
+    pub norm_num_groups: usize,
     /// What latents are multiplied by after encoding, and divided by before decoding.
     pub scaling_factor: f32,
     /// Whether a convolution of one pixel follows the encoder.
-    pub quant_convolution: bool,
+    pub use_quant_conv: bool,
     /// Whether a convolution of one pixel goes before the decoder.
-    pub post_quant_convolution: bool,
+    pub use_post_quant_conv: bool,
     /// Whether the middle blocks have attention, with one head.
-    pub middle_attention: bool,
+    pub mid_block_add_attention: bool,
 }
 
 impl VaeConfig {
@@ -55,19 +55,19 @@ impl VaeConfig {
         reader.blocks("down_block_types", &["DownEncoderBlock2D"], &["DownEncoderBlock2D"], levels)?;
         reader.blocks("up_block_types", &["UpDecoderBlock2D"], &["UpDecoderBlock2D"], levels)?;
         let config = Self {
-            input_channels: reader.size("in_channels", 3)?,
-            output_channels: reader.size("out_channels", 3)?,
+            in_channels: reader.size("in_channels", 3)?,
+            out_channels: reader.size("out_channels", 3)?,
             latent_channels: reader.size("latent_channels", 4)?,
             sample_size: reader.extents("sample_size")?,
             layers_per_block: reader.size_up_to("layers_per_block", 1, 64)?,
-            groups: reader.size("norm_num_groups", 32)?,
+            norm_num_groups: reader.size("norm_num_groups", 32)?,
             scaling_factor: scaling_factor(&mut reader)?,
-            quant_convolution: reader.flag("use_quant_conv", true)?,
-            post_quant_convolution: reader.flag("use_post_quant_conv", true)?,
-            middle_attention: reader.flag("mid_block_add_attention", true)?,
-            channels,
+            use_quant_conv: reader.flag("use_quant_conv", true)?,
+            use_post_quant_conv: reader.flag("use_post_quant_conv", true)?,
+            mid_block_add_attention: reader.flag("mid_block_add_attention", true)?,
+            block_out_channels: channels,
         };
-        reader.expect_groups("norm_num_groups", config.groups, &config.channels)?;
+        reader.expect_groups("norm_num_groups", config.norm_num_groups, &config.block_out_channels)?;
         reader.finish(&HARMLESS)?;
         Ok(config)
     }
@@ -81,7 +81,7 @@ impl VaeConfig {
     /// How many levels there are.
     #[must_use]
     pub fn levels(&self) -> usize {
-        self.channels.len()
+        self.block_out_channels.len()
     }
 
     /// Pixels along one side for every latent pixel.

@@ -1,5 +1,7 @@
-//! The autoencoder between latents and pixels: `diffusers.AutoencoderKL`.
+//! Between pictures and latents: `diffusers.AutoencoderKL`.
 
+mod autoencoder;
 mod config;
 
+pub use autoencoder::{VaeDecoder, VaeEncoder};
 pub use config::VaeConfig;

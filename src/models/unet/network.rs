@@ -1,0 +1,410 @@
+//! The flow of the U-Net: down, through the middle, up; whole, or only the shallow part around a kept feature.
+//!
+//! Skip tensors are numbered in the order in which the way down leaves them; 0 is the output of `conv_in`.
+//! The up unit `r` reads skip `r`. DeepCache's skip index `s` cuts the flow where up unit `s` begins.
+
+use crate::error::{Error, Result};
+use crate::gpu::recording::Recording;
+use crate::kernels::conv2d::{Conv2dConfig, Padding};
+use crate::kernels::group_norm::GroupNormConfig;
+use crate::kernels::timestep_embedding::{TimestepEmbeddingConfig, frequencies};
+use crate::models::unet::UNetConfig;
+use crate::nn::{Convolution, Downsample, GroupNorm, TimestepEmbedding, Upsample};
+use crate::tensor::{ElementType, Tensor};
+use crate::weights::{Checkpoint, Loader, Weights};
+
+use super::blocks::{Counters, DownStep, DownUnit, Layer, Middle, Site, UpUnit};
+
+/// diffusers' `UNet2DConditionModel` of Stable Diffusion v1's topology.
+#[derive(Debug)]
+pub struct UNet {
+    config: UNetConfig,
+    element: ElementType,
+    time_embedding: TimestepEmbedding,
+    conv_in: Convolution,
+    /// `down[i]` leaves skip `i + 1`.
+    down: Vec<DownUnit>,
+    middle: Middle,
+    /// `up[r]` reads skip `r`.
+    up: Vec<UpUnit>,
+    conv_norm_out: GroupNorm,
+    conv_out: Convolution,
+    resnet_count: usize,
+}
+
+/// What a run computes once, in memory that outlives recordings.
+#[derive(Clone, Debug)]
+pub struct Conditioning {
+    /// Keys and values of the prompt for every cross-attention: `[N, T, 2C]`.
+    pub(super) keys_values: Vec<Tensor>,
+    /// Projections of every step's time embedding for every ResNet block: `[S, C]`.
+    pub(super) times: Vec<Tensor>,
+    /// The row of the tables that belongs to the current step: `[1]`, u32.
+    step: Tensor,
+    /// Timesteps: `[S]`, f32.
+    timesteps: Tensor,
+    /// Frequencies of the sinusoids: `[C/2]`, f32.
+    frequencies: Tensor,
+}
+
+impl Conditioning {
+    pub(super) fn time(&self) -> (&[Tensor], &Tensor) {
+        (&self.times, &self.step)
+    }
+
+    /// The row of the tables that belongs to the current step: `[1]`, u32. Written before each play.
+    #[must_use]
+    pub fn step(&self) -> &Tensor {
+        &self.step
+    }
+
+    /// Timesteps of all calls: `[S]`, f32. Written once.
+    #[must_use]
+    pub fn timesteps(&self) -> &Tensor {
+        &self.timesteps
+    }
+
+    /// Frequencies of the sinusoids: `[C/2]`, f32. Written once with [`UNet::frequencies`].
+    #[must_use]
+    pub fn frequencies(&self) -> &Tensor {
+        &self.frequencies
+    }
+
+    /// All tensors, to be allocated.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.keys_values.iter().chain(&self.times).chain([&self.step, &self.timesteps, &self.frequencies])
+    }
+}
+
+impl UNet {
+    /// Builds the network of a checkpoint; values are uploaded afterwards from the loader's list.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor is missing, has another shape than the config says, or is left over.
+    pub fn load(config: UNetConfig, checkpoint: &Checkpoint, loader: &mut Loader) -> Result<Self> {
+        let root = checkpoint.root();
+        let channels = config.block_out_channels.clone();
+        let (first, last) = (channels[0], channels[channels.len() - 1]);
+        let three = Conv2dConfig { kernel: [3, 3], stride: 1, padding: Padding::same(1) };
+        let time = TimestepEmbeddingConfig { flip_sin_to_cos: config.flip_sin_to_cos };
+        let width = [first, config.time_embedding_channels()];
+        let time_embedding = TimestepEmbedding::load(&root, loader, "time_embedding", width, time)?;
+        let conv_in = Convolution::load(&root, loader, "conv_in", config.in_channels, first, three)?;
+
+        let mut counters = Counters::default();
+        let (down, skips) = load_down(&config, &root, loader, &mut counters)?;
+        let heads = config.heads[channels.len() - 1];
+        let mut site =
+            Site { config: &config, weights: root.child("mid_block"), loader, counters: &mut counters };
+        let middle = Middle::load(&mut site, last, heads)?;
+        let up = load_up(&config, &root, loader, &mut counters, &skips)?;
+
+        let norm = GroupNormConfig { groups: config.norm_num_groups, epsilon: config.norm_eps, silu: true };
+        let conv_norm_out = GroupNorm::load(&root, loader, "conv_norm_out", first, norm)?;
+        let conv_out = Convolution::load(&root, loader, "conv_out", first, config.out_channels, three)?;
+        let resnet_count = counters.resnet_count();
+        let element = loader.element();
+        Ok(Self {
+            config,
+            element,
+            time_embedding,
+            conv_in,
+            down,
+            middle,
+            up,
+            conv_norm_out,
+            conv_out,
+            resnet_count,
+        })
+    }
+
+    /// The configuration that it was built from.
+    #[must_use]
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// Number of skip tensors; the skip index of DeepCache is below it.
+    #[must_use]
+    pub fn skip_count(&self) -> usize {
+        self.up.len()
+    }
+
+    /// The values of [`Conditioning::frequencies`].
+    #[must_use]
+    pub fn frequencies(&self) -> Vec<f32> {
+        frequencies(self.config.block_out_channels[0], self.config.freq_shift)
+    }
+
+    /// Memory for what is computed once per run: `batch` images (both guidance halves counted), prompts of
+    /// `tokens` tokens, `steps` timesteps.
+    #[must_use]
+    pub fn conditioning(&self, batch: usize, tokens: usize, steps: usize) -> Conditioning {
+        let mut times = Vec::with_capacity(self.resnet_count);
+        let mut keys_values = Vec::new();
+        self.visit(|block, layer| {
+            times.push(layer.resnet.time_table(block, steps));
+            if let Some(transformer) = &layer.transformer {
+                keys_values.push(transformer.keys_values(block, batch, tokens));
+            }
+        });
+        let half = self.config.block_out_channels[0] / 2;
+        Conditioning {
+            keys_values,
+            times,
+            step: Tensor::external("step", [1], ElementType::U32),
+            timesteps: Tensor::external("timesteps", [steps], ElementType::F32),
+            frequencies: Tensor::external("frequencies", [half], ElementType::F32),
+        }
+    }
+
+    /// Calls `look` with every layer in the order of the counters.
+    fn visit(&self, mut look: impl FnMut(&str, &Layer)) {
+        for unit in &self.down {
+            if let DownStep::Layer(layer) = &unit.step {
+                look(&unit.block, layer);
+            }
+        }
+        let (first, second) = self.middle.layers();
+        look("mid_block", first);
+        look("mid_block", &Layer { resnet: second.clone(), transformer: None });
+        for unit in self.up.iter().rev() {
+            look(&unit.block, &unit.layer);
+        }
+    }
+
+    /// Records what is computed once per run: time projections of all steps, and the keys and values of the
+    /// prompt `encoder_hidden_states` `[N, T, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the prompt's batch, length or width is another than the conditioning's.
+    pub fn record_conditioning(
+        &self,
+        recording: &mut Recording,
+        encoder_hidden_states: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Result<()> {
+        let timesteps = &conditioning.timesteps;
+        let embeddings = self.time_embedding.record(recording, timesteps, &conditioning.frequencies)?; // [S, D]
+        let mut outcome = Ok(());
+        self.visit(|block, layer| {
+            let recording = &mut recording.scope(block);
+            let mut record = || {
+                layer.resnet.record_time(recording, &embeddings, &conditioning.times)?;
+                match &layer.transformer {
+                    Some(transformer) => transformer.record_keys_values(
+                        recording,
+                        encoder_hidden_states,
+                        &conditioning.keys_values,
+                    ),
+                    None => Ok(()),
+                }
+            };
+            if outcome.is_ok() {
+                outcome = record();
+            }
+        });
+        outcome
+    }
+
+    /// Memory for the feature that a full step keeps for skip index `s`: what enters up unit `s`, before its
+    /// skip tensor is put behind its channels. `[N, H, W, C]` for latents of `height` by `width`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no skip tensor `s`.
+    pub fn kept_feature(&self, skip_index: usize, batch: usize, height: usize, width: usize) -> Result<Tensor> {
+        self.check_skip_index(skip_index)?;
+        let mut size = [height, width];
+        for unit in &self.down[..skip_index] {
+            if let DownStep::Downsample(_) = unit.step {
+                size = size.map(|extent| (extent - 1) / 2 + 1);
+            }
+        }
+        let channels = self.kept_channels(skip_index);
+        Ok(Tensor::external("kept_feature", [batch, size[0], size[1], channels], self.element))
+    }
+
+    /// Channels of what enters up unit `s`: those that up unit `s + 1`, or the middle, leaves.
+    fn kept_channels(&self, skip_index: usize) -> usize {
+        let levels = &self.config.block_out_channels;
+        let per_block = self.config.layers_per_block + 1;
+        let block = (self.up.len() - 1).saturating_sub(skip_index + 1) / per_block;
+        levels[levels.len() - 1 - block]
+    }
+
+    fn check_skip_index(&self, skip_index: usize) -> Result<()> {
+        let count = self.skip_count();
+        if skip_index < count {
+            return Ok(());
+        }
+        let problem = format!("is {skip_index}, but this U-Net has the skip branches 0 to {}", count - 1);
+        Err(Error::option("cache branch", problem))
+    }
+
+    /// Records the whole network on `sample` `[N, h, w, C]`, and keeps what enters up unit `s` in the given
+    /// memory, where that is asked for. Returns the model output `[N, h, w, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sample does not fit, [`Error::Option`] if there is no skip tensor `s`.
+    pub fn record_full(
+        &self,
+        recording: &mut Recording,
+        sample: &Tensor,
+        conditioning: &Conditioning,
+        keep: Option<(usize, &Tensor)>,
+    ) -> Result<Tensor> {
+        if let Some((skip_index, _)) = keep {
+            self.check_skip_index(skip_index)?;
+        }
+        // 1. down: each unit leaves its output on the skip stack
+        let skips = self.record_down(recording, sample, conditioning, self.down.len())?;
+        // 2. middle
+        let deepest = &skips[skips.len() - 1];
+        let mut hidden = self.middle.record(recording, deepest, conditioning)?; // [N, h/8, w/8, C]
+        // 3. up: each unit reads its skip
+        for index in (0..self.up.len()).rev() {
+            if let Some((_, kept)) = keep.filter(|(skip_index, _)| *skip_index == index) {
+                recording.place(&hidden, kept);
+            }
+            hidden = self.record_up(recording, &hidden, &skips, index, conditioning)?;
+        }
+        // 4. head
+        self.record_head(recording, &hidden)
+    }
+
+    /// Records only what lies outside the cut of skip index `s`, around the kept feature.
+    ///
+    /// # Errors
+    /// As [`UNet::record_full`].
+    pub fn record_shallow(
+        &self,
+        recording: &mut Recording,
+        sample: &Tensor,
+        conditioning: &Conditioning,
+        skip_index: usize,
+        kept: &Tensor,
+    ) -> Result<Tensor> {
+        self.check_skip_index(skip_index)?;
+        let skips = self.record_down(recording, sample, conditioning, skip_index)?;
+        let mut hidden = kept.clone(); // [N, H, W, C]
+        for index in (0..=skip_index).rev() {
+            hidden = self.record_up(recording, &hidden, &skips, index, conditioning)?;
+        }
+        self.record_head(recording, &hidden)
+    }
+
+    fn record_down(
+        &self,
+        recording: &mut Recording,
+        sample: &Tensor,
+        conditioning: &Conditioning,
+        units: usize,
+    ) -> Result<Vec<Tensor>> {
+        let [_, _, _, channels] = sample.image_extents("unet", "sample")?;
+        if channels != self.config.in_channels {
+            return Err(sample.wrong("unet", "sample", &format!("{} channels", self.config.in_channels)));
+        }
+        let mut hidden = self.conv_in.record(recording, sample)?; // [N, h, w, C]
+        recording.scope("conv_in").mark(&hidden);
+        let mut skips = vec![hidden.clone()];
+        for unit in &self.down[..units] {
+            hidden = unit.record(recording, &hidden, conditioning)?; // [N, H, W, C]
+            skips.push(hidden.clone());
+        }
+        Ok(skips)
+    }
+
+    fn record_up(
+        &self,
+        recording: &mut Recording,
+        hidden: &Tensor,
+        skips: &[Tensor],
+        index: usize,
+        conditioning: &Conditioning,
+    ) -> Result<Tensor> {
+        // The picture grows to the size of the next skip, which need not be twice as large.
+        let size = match index.checked_sub(1) {
+            Some(next) => {
+                let [_, height, width, _] = skips[next].image_extents("unet", "skip")?;
+                Some([height, width])
+            }
+            None => None,
+        };
+        self.up[index].record(recording, hidden, &skips[index], size, conditioning) // [N, H, W, C]
+    }
+
+    fn record_head(&self, recording: &mut Recording, hidden: &Tensor) -> Result<Tensor> {
+        let normal = self.conv_norm_out.record(recording, hidden, None)?; // [N, h, w, C]
+        self.conv_out.record(recording, &normal) // [N, h, w, C]
+    }
+}
+
+/// The way down, and the channels of the skips that it leaves.
+fn load_down(
+    config: &UNetConfig,
+    root: &Weights<'_>,
+    loader: &mut Loader,
+    counters: &mut Counters,
+) -> Result<(Vec<DownUnit>, Vec<usize>)> {
+    let mut units = Vec::new();
+    let mut skips = vec![config.block_out_channels[0]];
+    let mut inputs = config.block_out_channels[0];
+    let levels = config.block_out_channels.len();
+    for (level, &channels) in config.block_out_channels.iter().enumerate() {
+        let block = format!("down_blocks.{level}");
+        let weights = root.child(&block);
+        let heads = config.down_attention[level].then_some(config.heads[level]);
+        let downsamples = level + 1 < levels;
+        for number in 0..config.layers_per_block {
+            let mut site = Site { config, weights: weights.clone(), loader, counters };
+            let step = DownStep::Layer(site.layer(number, [inputs, channels], heads)?);
+            let ends_block = !downsamples && number + 1 == config.layers_per_block;
+            units.push(DownUnit { block: block.clone(), step, ends_block });
+            skips.push(channels);
+            inputs = channels;
+        }
+        if downsamples {
+            let padding = config.downsample_padding;
+            let downsample = Downsample::load(&weights, loader, "downsamplers.0", channels, padding)?;
+            units.push(DownUnit { block, step: DownStep::Downsample(downsample), ends_block: true });
+            skips.push(channels);
+        }
+    }
+    Ok((units, skips))
+}
+
+/// The way up; the returned units are ordered by the skip that they read.
+fn load_up(
+    config: &UNetConfig,
+    root: &Weights<'_>,
+    loader: &mut Loader,
+    counters: &mut Counters,
+    skips: &[usize],
+) -> Result<Vec<UpUnit>> {
+    let levels = config.block_out_channels.len();
+    let layers = config.layers_per_block + 1;
+    let mut units = Vec::new();
+    let mut inputs = config.block_out_channels[levels - 1];
+    for number in 0..levels {
+        let level = levels - 1 - number;
+        let channels = config.block_out_channels[level];
+        let block = format!("up_blocks.{number}");
+        let weights = root.child(&block);
+        let heads = config.up_attention[level].then_some(config.heads[level]);
+        for layer in 0..layers {
+            let skip = skips[skips.len() - 1 - units.len()];
+            let mut site = Site { config, weights: weights.clone(), loader, counters };
+            let made = site.layer(layer, [inputs + skip, channels], heads)?;
+            let ends_block = layer + 1 == layers;
+            let upsample = if ends_block && number + 1 < levels {
+                Some(Upsample::load(&weights, loader, "upsamplers.0", channels)?)
+            } else {
+                None
+            };
+            units.push(UpUnit { block: block.clone(), layer: made, upsample, ends_block });
+            inputs = channels;
+        }
+    }
+    units.reverse();
+    Ok(units)
+}

@@ -1,0 +1,91 @@
+//! Linear layers, alone or several side by side in one product.
+
+use crate::error::Result;
+use crate::gpu::recording::Recording;
+use crate::kernels::activation::Activation;
+use crate::kernels::matmul::{Epilogue, matmul};
+use crate::tensor::Tensor;
+use crate::weights::{Loader, Weights};
+
+/// `torch.nn.Linear`, or a 1x1 convolution: `[.., I]` to `[.., O]`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    name: String,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// The layer called `name`, with a bias.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) if its tensors are missing or have other shapes.
+    pub fn load(weights: &Weights<'_>, loader: &mut Loader, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
+        Self::fused(weights, loader, name, &[name], inputs, &[outputs], true)
+    }
+
+    /// The layer called `name`, without a bias.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) if its tensor is missing or has another shape.
+    pub fn load_without_bias(
+        weights: &Weights<'_>,
+        loader: &mut Loader,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self> {
+        Self::fused(weights, loader, name, &[name], inputs, &[outputs], false)
+    }
+
+    /// Several layers that read the same input, as one whose outputs lie side by side; labelled `name`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) if their tensors are missing or have other shapes.
+    pub fn fused(
+        weights: &Weights<'_>,
+        loader: &mut Loader,
+        name: &str,
+        parts: &[&str],
+        inputs: usize,
+        outputs: &[usize],
+        bias: bool,
+    ) -> Result<Self> {
+        let leaves = |leaf: &str| -> Vec<String> { parts.iter().map(|part| format!("{part}.{leaf}")).collect() };
+        let names = leaves("weight");
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let weight = weights.matrix(loader, &names, inputs, outputs)?;
+        let bias = if bias {
+            let names = leaves("bias");
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Some(weights.vectors(loader, &names, outputs)?)
+        } else {
+            None
+        };
+        Ok(Self { name: name.to_owned(), weight, bias })
+    }
+
+    /// Records the layer.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the input does not fit.
+    pub fn record(&self, recording: &mut Recording, input: &Tensor) -> Result<Tensor> {
+        self.record_fused(recording, input, Activation::None, None)
+    }
+
+    /// Records the layer with an activation and a tensor that is added to the result.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the input or the residual does not fit.
+    pub fn record_fused(
+        &self,
+        recording: &mut Recording,
+        input: &Tensor,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let recording = &mut recording.scope(&self.name);
+        let epilogue = Epilogue { bias: self.bias.as_ref(), activation, residual };
+        matmul(recording, input, &self.weight, &epilogue)
+    }
+}
