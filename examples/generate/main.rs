@@ -1,0 +1,147 @@
+//! Text to image: `cargo run --release --example generate -- "a large red circle on a blue background"`.
+//!
+//! Short on purpose: parse, build, save. The work is in the library.
+
+mod options;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser as _;
+use deepcache::gpu::list_adapters;
+use deepcache::image::{check_writable, write_whole};
+use deepcache::pipelines::{Generation, Latents, Progress, TextToImage, TextToImageRequest};
+use deepcache::{Error, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use options::Options;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if matches!(error, Error::Option { .. }) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    if options.list_devices {
+        return list_devices();
+    }
+    let mut request = options.request()?;
+    for path in [Some(&options.output), options.save_latents.as_ref(), options.stats.as_ref()].into_iter().flatten()
+    {
+        check_writable(path)?;
+    }
+    if let Some(path) = &options.latents {
+        request.latents = Some(Latents::read(path)?);
+    }
+    let mut pipeline = TextToImage::load(&options.model, &options.load_options())?;
+    request.scheduler = request.scheduler.or(pipeline.own_scheduler());
+    if options.profile {
+        pipeline.start_profile();
+    }
+    if !options.quiet {
+        eprintln!("{} on {}", options.model.display(), pipeline.gpu().description());
+    }
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    // Without a handler Ctrl-C ends the program at once, which leaves no half file either.
+    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    let bar = progress_bar(options.quiet);
+    let outcome = pipeline.generate(&request, |progress| {
+        show(&bar, progress);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    let generation = outcome?;
+    for warning in &generation.warnings {
+        eprintln!("warning: {warning}");
+    }
+    save(options, &request, &generation)?;
+    if let Some(profile) = pipeline.profile() {
+        eprintln!("{profile}");
+    }
+    Ok(())
+}
+
+fn save(options: &Options, request: &TextToImageRequest, generation: &Generation) -> Result<()> {
+    for (number, picture) in generation.pictures.iter().enumerate() {
+        let path = numbered(&options.output, number, generation.pictures.len());
+        picture.save(&path, &[("parameters", &options.parameters(request, number, picture))])?;
+        if !options.quiet {
+            eprintln!("wrote {}", path.display());
+        }
+    }
+    if let Some(path) = &options.save_latents {
+        generation.latents.write(path)?;
+    }
+    let statistics = &generation.statistics;
+    if let Some(path) = &options.stats {
+        let mut text = serde_json::to_vec_pretty(statistics)
+            .map_err(|error| Error::option("--stats", error.to_string()))?;
+        text.push(b'\n');
+        write_whole(path, &text)?;
+    }
+    if !options.quiet {
+        eprintln!(
+            "load {:.2} s, prompt {:.2} s, {} steps {:.2} s, decode {:.2} s; peak {:.1} MiB on the device",
+            statistics.load_s,
+            statistics.encode_s,
+            statistics.steps.len(),
+            statistics.denoise_s,
+            statistics.decode_s,
+            statistics.peak_bytes as f64 / f64::from(1 << 20),
+        );
+    }
+    Ok(())
+}
+
+/// `out.png` for one picture; `out-0.png`, `out-1.png`, … for several.
+fn numbered(path: &Path, number: usize, count: usize) -> PathBuf {
+    if count == 1 {
+        return path.to_owned();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{number}.{extension}"))
+}
+
+fn list_devices() -> Result<()> {
+    let adapters = list_adapters();
+    if adapters.is_empty() {
+        return Err(Error::NoAdapter { wanted: None, found: Vec::new() });
+    }
+    for adapter in adapters {
+        println!("{adapter}");
+    }
+    Ok(())
+}
+
+fn progress_bar(quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:10} {wide_bar} {pos}/{len} [{elapsed} < {eta}]")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    match progress {
+        Progress::Encoding => bar.set_message("prompt"),
+        Progress::Denoising { completed, of, .. } => {
+            bar.set_message("denoising");
+            bar.set_length(of as u64);
+            bar.set_position(completed as u64);
+        }
+        Progress::Decoding { .. } => bar.set_message("decoding"),
+        _ => {}
+    }
+}

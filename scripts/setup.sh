@@ -1,0 +1,51 @@
+# What scripts/generate and scripts/test need on a fresh machine. Sourced by both; says what it does.
+# Linux only: macOS and Windows bring a graphics driver of their own.
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        say "please install $* (or your distribution's packages of the same purpose), then try again"
+        exit 1
+    fi
+    local run=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || { say "please install $* as root, then try again"; exit 1; }
+        run=(sudo)
+    fi
+    say "installing $*"
+    "${run[@]}" apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+has_vulkan() {
+    ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || return 1
+    [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && return 0
+    local folder
+    for folder in /usr/share/vulkan/icd.d /usr/local/share/vulkan/icd.d /etc/vulkan/icd.d; do
+        compgen -G "$folder/*.json" >/dev/null && return 0
+    done
+    return 1
+}
+
+set_up() {
+    if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
+        . "$HOME/.cargo/env"
+    fi
+    if ! command -v cargo >/dev/null; then
+        say "there is no cargo on this machine: install Rust from https://rustup.rs, then try again"
+        exit 1
+    fi
+    [ "$(uname -s)" = Linux ] || return 0
+    command -v cc >/dev/null || install_packages gcc libc6-dev
+    if ! has_vulkan; then
+        say "this machine has no Vulkan driver: a software one will draw the pictures, slowly but rightly"
+        install_packages libvulkan1 mesa-vulkan-drivers
+    fi
+    # Without it Mesa complains on every start; nothing of ours uses it.
+    if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+        XDG_RUNTIME_DIR=$(mktemp -d)
+        export XDG_RUNTIME_DIR
+        trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
+    fi
+}
