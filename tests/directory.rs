@@ -1,0 +1,196 @@
+//! The directory of a model: which files are found in it, and what is said when they are not.
+
+use std::fs;
+use std::path::Path;
+
+use deepcache::Result;
+use deepcache::weights::ModelDirectory;
+use serde_json::{Value, json};
+
+fn index() -> Value {
+    json!({
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1",
+        "feature_extractor": [null, null], "safety_checker": [null, null],
+        "scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    })
+}
+
+/// A model with empty files: only their names matter here.
+fn model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "scheduler/scheduler_config.json",
+    ];
+    for file in files {
+        write(folder.path(), file, "");
+    }
+    write(folder.path(), "model_index.json", &index().to_string());
+    folder
+}
+
+fn write(root: &Path, file: &str, text: &str) {
+    let path = root.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn remove(root: &Path, file: &str) {
+    fs::remove_file(root.join(file)).unwrap();
+}
+
+fn refused(result: Result<ModelDirectory>, words: &[&str]) {
+    let message = result.expect_err("was accepted").to_string();
+    for part in words {
+        assert!(message.contains(part), "\"{message}\" does not say \"{part}\"");
+    }
+}
+
+#[test]
+fn a_whole_model_is_found() {
+    let folder = model();
+    let found = ModelDirectory::open(folder.path()).unwrap();
+    assert_eq!(found.unet.weights, [folder.path().join("unet/diffusion_pytorch_model.safetensors")], "unet");
+    assert_eq!(
+        found.text_encoder.weights,
+        [folder.path().join("text_encoder/model.safetensors")],
+        "text encoder"
+    );
+    assert_eq!(found.vae.config, folder.path().join("vae/config.json"), "configuration");
+    assert_eq!(found.tokenizer, folder.path().join("tokenizer"), "tokenizer");
+    assert_eq!(found.scheduler_class, "PNDMScheduler", "scheduler");
+}
+
+#[test]
+fn halves_are_found_and_plain_files_preferred() {
+    let folder = model();
+    let root = folder.path();
+    write(root, "unet/diffusion_pytorch_model.fp16.safetensors", "");
+    let plain = root.join("unet/diffusion_pytorch_model.safetensors");
+    assert_eq!(ModelDirectory::open(root).unwrap().unet.weights, [plain], "the variant was preferred");
+    remove(root, "unet/diffusion_pytorch_model.safetensors");
+    let variant = root.join("unet/diffusion_pytorch_model.fp16.safetensors");
+    assert_eq!(ModelDirectory::open(root).unwrap().unet.weights, [variant], "the variant was not found");
+}
+
+#[test]
+fn shards_are_found_in_order() {
+    let folder = model();
+    let root = folder.path();
+    remove(root, "unet/diffusion_pytorch_model.safetensors");
+    let shards = ["a-00001-of-00002.safetensors", "a-00002-of-00002.safetensors"];
+    let map = json!({"metadata": {}, "weight_map": {"x": shards[1], "y": shards[0], "z": shards[1]}});
+    for index in [
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors.index.json",
+    ] {
+        write(root, index, &map.to_string());
+        for shard in shards {
+            write(root, &format!("unet/{shard}"), "");
+        }
+        let found = ModelDirectory::open(root).unwrap().unet.weights;
+        assert_eq!(found, shards.map(|shard| root.join("unet").join(shard)), "through {index}");
+        remove(root, &format!("unet/{}", shards[1]));
+        refused(ModelDirectory::open(root), &[shards[1], "does not exist", "index"]);
+        remove(root, index);
+    }
+}
+
+#[test]
+fn indices_of_shards_stay_within_their_folder() {
+    let folder = model();
+    let root = folder.path();
+    remove(root, "vae/diffusion_pytorch_model.safetensors");
+    let file = "vae/diffusion_pytorch_model.safetensors.index.json";
+    for name in [json!("../unet/diffusion_pytorch_model.safetensors"), json!("/etc/passwd"), json!(3)] {
+        write(root, file, &json!({"weight_map": {"x": name}}).to_string());
+        refused(ModelDirectory::open(root), &["weight_map", "expected the name of a file beside it"]);
+    }
+    for text in ["{}", r#"{"weight_map": {}}"#] {
+        write(root, file, text);
+        refused(
+            ModelDirectory::open(root),
+            &["index.json", "weight_map", "expected the file of every tensor"],
+        );
+    }
+}
+
+#[test]
+fn what_is_no_model_is_explained() {
+    let folder = model();
+    let root = folder.path();
+    refused(ModelDirectory::open(root.join("none")), &["none", "does not exist", "directory"]);
+    refused(ModelDirectory::open(root.join("model_index.json")), &["is a file", "model_index.json"]);
+    fs::create_dir(root.join("empty")).unwrap();
+    refused(ModelDirectory::open(root.join("empty")), &["is empty", "model_index.json", "scheduler"]);
+    refused(ModelDirectory::open(root.join("unet")), &["has no model_index.json"]);
+}
+
+#[test]
+fn other_pipelines_are_refused_by_name() {
+    let folder = model();
+    let cases = [
+        ("_class_name", json!("StableDiffusionXLPipeline"), "supported is StableDiffusionPipeline"),
+        ("_class_name", json!(null), "is missing"),
+        (
+            "unet",
+            json!(["diffusers", "UNet2DModel"]),
+            "found \"UNet2DModel\", supported is UNet2DConditionModel",
+        ),
+        ("vae", json!(["diffusers", "AutoencoderTiny"]), "supported is AutoencoderKL"),
+        ("tokenizer", json!([null, null]), "found [null,null], expected [library, class]"),
+        ("text_encoder", json!("CLIPTextModel"), "expected [library, class]"),
+    ];
+    for (key, value, words) in cases {
+        let mut changed = index();
+        changed[key] = value;
+        write(folder.path(), "model_index.json", &changed.to_string());
+        refused(ModelDirectory::open(folder.path()), &["model_index.json", &format!("key \"{key}\""), words]);
+    }
+    let mut changed = index();
+    changed.as_object_mut().unwrap().remove("scheduler");
+    write(folder.path(), "model_index.json", &changed.to_string());
+    refused(ModelDirectory::open(folder.path()), &["key \"scheduler\"", "is missing"]);
+    write(folder.path(), "model_index.json", "{");
+    refused(ModelDirectory::open(folder.path()), &["model_index.json", "is not JSON"]);
+}
+
+#[test]
+fn missing_parts_say_what_was_looked_for() {
+    let cases: [(&str, &[&str]); 5] = [
+        ("unet/config.json", &["config.json", "does not exist"]),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            &["vae", "looked for diffusion_pytorch_model.safetensors"],
+        ),
+        ("text_encoder/model.safetensors", &["text_encoder", "looked for model.safetensors"]),
+        ("tokenizer/merges.txt", &["neither tokenizer.json nor vocab.json with merges.txt"]),
+        ("scheduler/scheduler_config.json", &["scheduler_config.json", "does not exist"]),
+    ];
+    for (file, words) in cases {
+        let folder = model();
+        remove(folder.path(), file);
+        refused(ModelDirectory::open(folder.path()), words);
+    }
+    let folder = model();
+    fs::remove_dir_all(folder.path().join("vae")).unwrap();
+    refused(ModelDirectory::open(folder.path()), &["the folder vae beside it is missing"]);
+}
+
+#[test]
+fn pickles_are_to_be_converted() {
+    let folder = model();
+    remove(folder.path(), "unet/diffusion_pytorch_model.safetensors");
+    write(folder.path(), "unet/diffusion_pytorch_model.bin", "");
+    refused(ModelDirectory::open(folder.path()), &["diffusion_pytorch_model.bin", "convert", "safetensors"]);
+}
