@@ -1,5 +1,7 @@
 //! Which `config.json` files are accepted, and what is said about the others.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 use std::path::PathBuf;
 
 use deepcache::models::clip::{Activation, ClipConfig};

@@ -1,5 +1,7 @@
 //! The directory of a model: which files are found in it, and what is said when they are not.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Checkpoints: what is accepted, how it is packed, and what is said about damaged files.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 use std::path::{Path, PathBuf};
 
 use deepcache::tensor::{ElementType, Tensor};
