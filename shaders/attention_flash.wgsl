@@ -42,9 +42,10 @@ const GROUP_LANES: u32 = LANES / GROUPS;
 const LANE_KEYS: u32 = max(1u, 32u / GROUP_LANES);
 const KEYS: u32 = LANE_KEYS * GROUP_LANES;
 const LANE_OUTPUTS: u32 = (HEAD_SIZE + GROUP_LANES - 1u) / GROUP_LANES;
-// A block of keys is staged in chunks of the head.
+// A block of keys is staged in chunks of the head. A chunk is a multiple of four, since the loops do four
+// steps at once: older lavapipes end all loops of an invocation after 65,535 iterations in all.
 const CHUNKS: u32 = (HEAD_SIZE + 19u) / 20u;
-const CHUNK: u32 = (HEAD_SIZE + CHUNKS - 1u) / CHUNKS;
+const CHUNK: u32 = (HEAD_SIZE + 4u * CHUNKS - 1u) / (4u * CHUNKS) * 4u;
 const KEY_STRIDE: u32 = KEYS + 1u; // odd, so that a column's values lie in different banks
 
 // Less than any score, but finite, since compilers may assume that there are no infinities.
@@ -115,21 +116,31 @@ fn attention_flash(
             scores[j] = vec4(0.0);
         }
         for (var first_channel = 0u; first_channel < HEAD_SIZE; first_channel += CHUNK) {
-            for (var i = lane; i < CHUNK * KEYS; i += LANES) {
-                let key = first_key + i / CHUNK;
-                let channel = first_channel + i % CHUNK;
-                var value = 0.0;
-                if key < key_end && channel < HEAD_SIZE {
-                    value = f32(keys[key_base + key * params.key_width + channel]);
-                }
-                key_tile[(i % CHUNK) * KEY_STRIDE + i / CHUNK] = value;
+            // clamped rather than tested: the queries are 0 behind the head, unseen keys are masked below
+            for (var i = lane; i < CHUNK / 4u * KEYS; i += LANES) {
+                let key = i / (CHUNK / 4u);
+                let d = i % (CHUNK / 4u) * 4u;
+                let row = key_base + min(first_key + key, key_end - 1u) * params.key_width;
+                let channel = first_channel + d;
+                let at = d * KEY_STRIDE + key;
+                key_tile[at] = f32(keys[row + min(channel, HEAD_SIZE - 1u)]);
+                key_tile[at + KEY_STRIDE] = f32(keys[row + min(channel + 1u, HEAD_SIZE - 1u)]);
+                key_tile[at + 2u * KEY_STRIDE] = f32(keys[row + min(channel + 2u, HEAD_SIZE - 1u)]);
+                key_tile[at + 3u * KEY_STRIDE] = f32(keys[row + min(channel + 3u, HEAD_SIZE - 1u)]);
             }
             workgroupBarrier();
-            for (var d = 0u; d < CHUNK; d += 1u) {
-                let query = query_tile[(first_channel + d) * GROUPS + group];
+            for (var d = 0u; d < CHUNK; d += 4u) {
+                let at = (first_channel + d) * GROUPS + group;
+                let query_0 = query_tile[at];
+                let query_1 = query_tile[at + GROUPS];
+                let query_2 = query_tile[at + 2u * GROUPS];
+                let query_3 = query_tile[at + 3u * GROUPS];
                 for (var j = 0u; j < LANE_KEYS; j += 1u) {
-                    let key = key_tile[d * KEY_STRIDE + member + j * GROUP_LANES];
-                    scores[j] = fma(query, vec4(key), scores[j]);
+                    let key = d * KEY_STRIDE + member + j * GROUP_LANES;
+                    var score = fma(query_0, vec4(key_tile[key]), scores[j]);
+                    score = fma(query_1, vec4(key_tile[key + KEY_STRIDE]), score);
+                    score = fma(query_2, vec4(key_tile[key + 2u * KEY_STRIDE]), score);
+                    scores[j] = fma(query_3, vec4(key_tile[key + 3u * KEY_STRIDE]), score);
                 }
             }
             workgroupBarrier();
@@ -168,12 +179,22 @@ fn attention_flash(
             sums[j] *= shrink;
         }
         let block_keys = min(KEYS, key_end - first_key);
-        for (var key = 0u; key < block_keys; key += 1u) {
-            let weight = weights[key * GROUPS + group];
-            let row = value_base + (first_key + key) * params.value_width;
+        for (var key = 0u; key < block_keys; key += 4u) {
+            // a key behind the last weighs 0, and the last one's values stand in for its own
+            let weight_0 = weights[key * GROUPS + group];
+            let weight_1 = weights[(key + 1u) * GROUPS + group];
+            let weight_2 = weights[(key + 2u) * GROUPS + group];
+            let weight_3 = weights[(key + 3u) * GROUPS + group];
+            let row_0 = value_base + (first_key + key) * params.value_width;
+            let row_1 = value_base + min(first_key + key + 1u, key_end - 1u) * params.value_width;
+            let row_2 = value_base + min(first_key + key + 2u, key_end - 1u) * params.value_width;
+            let row_3 = value_base + min(first_key + key + 3u, key_end - 1u) * params.value_width;
             for (var j = 0u; j < LANE_OUTPUTS; j += 1u) {
                 let channel = min(member + j * GROUP_LANES, HEAD_SIZE - 1u);
-                sums[j] = fma(weight, vec4(f32(values[row + channel])), sums[j]);
+                var sum = fma(weight_0, vec4(f32(values[row_0 + channel])), sums[j]);
+                sum = fma(weight_1, vec4(f32(values[row_1 + channel])), sum);
+                sum = fma(weight_2, vec4(f32(values[row_2 + channel])), sum);
+                sums[j] = fma(weight_3, vec4(f32(values[row_3 + channel])), sum);
             }
         }
         // no barrier: the next block writes `partial` and `weights` behind those of its key chunks

@@ -1,6 +1,7 @@
 //! conv2d_tiled: a convolution as an implicit matrix product, with bias, time embedding and residual.
 //!
-//!   sum[n, y, x, o] = sum_{i, j, c} image[n, y * stride + i - top, x * stride + j - left, c] * weight[i, j, c, o]
+//!   sum[n, y, x, o] = sum_{i, j, c} image[n, y * stride + i - top, x * stride + j - left, c]
+//!                                   * weight[i, j, c, o]
 //!   output = sum + bias[o] + time[step, o] + residual[n, y, x, o]
 //!   image = input, with second behind its channels; 0 outside
 //!
@@ -132,7 +133,7 @@ fn conv2d_tiled(
             workgroupBarrier();
 
             for (var first_channel = 0u; first_channel < channels; first_channel += DEPTH) {
-                // stage: 16 lanes read 16 neighbouring channels of a pixel, or 64 neighbouring columns of a term
+                // stage: 16 lanes read 16 neighbouring channels of a pixel, or 64 columns of a term
                 for (var part = 0u; part < 4u; part += 1u) {
                     let four = lane / 16u + 4u * part;
                     let channel = first_channel + lane % 16u;

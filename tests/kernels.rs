@@ -1,9 +1,48 @@
 //! Every kernel against its `f64` twin: on the GPU (or lavapipe) and on the reference player.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
+#![expect(clippy::cast_possible_truncation, reason = "values are rounded to their storage")]
+
 #[path = "support/kernels.rs"]
 mod support;
 
 use deepcache::reference;
 use deepcache::tensor::ElementType;
 
-/// `kernel_battery!(ElementType, F16, F32, a, activation, add, and, attention, case, cases, check, conv2d, deepcache, each, every, executor, expands, f16, f32, fn, geglu, group_norm, guidance, ident, kernel_battery, layer_norm, macro_rules, matmul, mod, module, of, on, pixels, reference, runs, scale_model_input, scheduler_step, stem, stringify, super, support, test, tests, the, timestep_embedding, to, token_embedding, upsample_nearest, use, which, with);
+/// `kernel_battery!(matmul)` expands to a module `matmul` with the tests `f32` and `f16`, each of which runs
+/// every case of `deepcache::reference::matmul::cases()` on every executor.
+macro_rules! kernel_battery {
+    ($($stem:ident),+ $(,)?) => {$(
+        mod $stem {
+            use super::*;
+
+            #[test]
+            fn f32() {
+                support::check(stringify!($stem), &reference::$stem::cases(), ElementType::F32);
+            }
+
+            #[test]
+            fn f16() {
+                support::check(stringify!($stem), &reference::$stem::cases(), ElementType::F16);
+            }
+        }
+    )+};
+}
+
+kernel_battery!(
+    activation,
+    add,
+    attention,
+    conv2d,
+    geglu,
+    group_norm,
+    guidance,
+    layer_norm,
+    matmul,
+    pixels,
+    scale_model_input,
+    scheduler_step,
+    timestep_embedding,
+    token_embedding,
+    upsample_nearest,
+);

@@ -1,5 +1,7 @@
 //! The noise against that of PyTorch.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use deepcache::random::TorchGenerator;

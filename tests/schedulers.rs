@@ -1,5 +1,7 @@
 //! The samplers against tables and traces of diffusers, and the laws that they keep.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a panic is how a test fails")]
+
 mod support;
 
 use deepcache::error::Error;

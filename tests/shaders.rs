@@ -1,5 +1,7 @@
 //! Laws of every shader file: it is valid on all backends, its header tells the truth, and Rust agrees with it.
 
+#![expect(clippy::unwrap_used, reason = "a test program")]
+
 use std::collections::BTreeSet;
 use std::mem::{offset_of, size_of};
 use std::path::Path;
@@ -15,7 +17,7 @@ use naga::{AddressSpace, GlobalVariable, Module, ShaderStage, StorageAccess, Typ
 const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
-const DEFINITIONS: &[(&str, &[&[u32]])] = &[];
+const DEFINITIONS: &[(&str, &[&[u32]])] = &[("attention_flash", &[&[40, 32], &[160, 16], &[512, 4]])];
 
 /// Every shader's whole text: for each element type and each set of definitions.
 fn texts(shader: &Shader) -> Vec<(String, String)> {
@@ -64,7 +66,7 @@ fn every_shader_validates_and_translates_to_every_backend() {
                 &module,
                 &info,
                 Some((ShaderStage::Compute, shader.name)),
-                &Default::default(),
+                &naga::back::PipelineConstants::default(),
             )
             .unwrap_or_else(|error| panic!("{title}: {error}"));
 
@@ -208,6 +210,10 @@ fn params_have_one_layout_in_rust_and_wgsl() {
     let layouts: Vec<(&str, Layout)> = vec![
         params!(activation: activation::Params, [count]),
         params!(add: add::Params, [count]),
+        params!(attention_flash: attention::Params,
+            [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
+        params!(conv2d_tiled: conv2d::Params,
+            [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(geglu: geglu::Params, [count, channels]),
         params!(group_norm_moments: group_norm::Params,
             [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),

@@ -1,5 +1,7 @@
 //! The CLIP tokenizer against transformers, and on damaged files.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::path::Path;
@@ -38,7 +40,7 @@ fn assert_rows(tokenizer: &ClipTokenizer, goldens: &Value, padding: u32) {
 fn assert_tensor(tokenizer: &ClipTokenizer, goldens: &Value, tensors: &Goldens) {
     let expected = tensors.tensor("out.input_ids");
     let rows = goldens["rows"].as_array().unwrap();
-    assert_eq!(expected.shape, [rows.len(), tokenizer.max_length()]);
+    assert_eq!(expected.shape, [rows.len(), tokenizer.max_length()], "one row per prompt");
     for (row, expected) in rows.iter().zip(expected.values.chunks_exact(tokenizer.max_length())) {
         let prompt = row["prompt"].as_str().unwrap();
         let got: Vec<f64> = tokenizer.encode(prompt).unwrap().ids.into_iter().map(f64::from).collect();
@@ -135,6 +137,11 @@ fn special_tokens_in_capitals_count_only_where_the_files_say_so() {
     let directory = changed(&[("special_tokens_map.json", Some(map.to_string()))]);
     let exact = ClipTokenizer::open(directory.path()).unwrap();
     assert!(exact.encode(prompt).unwrap().tokens > 2, "cut into pieces");
+    let listed = json!({"817": {"content": "<|startoftext|>", "normalized": true, "special": true}});
+    let config = json!({"added_tokens_decoder": listed, "bos_token": "<|startoftext|>"});
+    let directory = changed(&[("tokenizer_config.json", Some(config.to_string()))]);
+    let listed = ClipTokenizer::open(directory.path()).unwrap();
+    assert_eq!(listed.encode(prompt).unwrap().ids[..4], [817, 817, 343, 818]);
 }
 
 #[test]
@@ -218,6 +225,11 @@ fn damaged_files_are_named() {
         ("special_tokens_map.json", Some(r#"{"bos_token": "<s>"}"#.to_owned()), "the \"bos_token\""),
         ("special_tokens_map.json", Some(r#"{"pad_token": ""}"#.to_owned()), "the \"pad_token\""),
         ("tokenizer_config.json", Some("{\"added_tokens_decoder\": 1}".to_owned()), "expected an object"),
+        (
+            "tokenizer_config.json",
+            Some(r#"{"added_tokens_decoder": {"x": "a"}}"#.to_owned()),
+            "expected an id from 0 to 4294967295, found \"x\"",
+        ),
         ("tokenizer.json", Some("{}".to_owned()), "tokenizer.json: key \"model\": expected an object"),
         ("tokenizer.json", Some(r#"{"model": {"type": "Unigram"}}"#.to_owned()), "expected \"type\" \"BPE\""),
         (

@@ -34,7 +34,8 @@ fn run(options: &Options) -> Result<()> {
         return list_devices();
     }
     let mut request = options.request()?;
-    for path in [Some(&options.output), options.save_latents.as_ref(), options.stats.as_ref()].into_iter().flatten()
+    for path in
+        [Some(&options.output), options.save_latents.as_ref(), options.stats.as_ref()].into_iter().flatten()
     {
         check_writable(path)?;
     }

@@ -149,7 +149,12 @@ impl Options {
     }
 
     /// What made a picture, in the form that other tools read from a PNG.
-    pub(crate) fn parameters(&self, request: &TextToImageRequest, number: usize, picture: &Picture) -> String {
+    pub(crate) fn parameters(
+        &self,
+        request: &TextToImageRequest,
+        number: usize,
+        picture: &Picture,
+    ) -> String {
         let mut text = request.prompt.clone();
         if !request.negative_prompt.is_empty() {
             text += &format!("\nNegative prompt: {}", request.negative_prompt);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{Backend, DeviceType, Features};
 
+use super::recording::Family;
 use crate::error::{Error, Result};
 
 /// An adapter, as a person chooses one.
@@ -41,6 +42,7 @@ pub struct Gpu {
     features: Features,
     limits: wgpu::Limits,
     software: bool,
+    subgroup_size: Option<u32>,
     fault: Arc<Mutex<Option<Error>>>,
 }
 
@@ -148,8 +150,36 @@ impl Gpu {
                 *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
             }
         });
-        let software = adapter.get_info().device_type == DeviceType::Cpu;
-        Ok(Self { device, queue, description, features, limits, software, fault })
+        let info = adapter.get_info();
+        let software = info.device_type == DeviceType::Cpu;
+        let fixed = info.subgroup_min_size == info.subgroup_max_size;
+        let subgroup_size =
+            (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
+        Ok(Self { device, queue, description, features, limits, software, subgroup_size, fault })
+    }
+
+    /// The kernels that suit this adapter.
+    ///
+    /// The environment variable `DEEPCACHE_FAMILY` (`tiled` or `broadcast`) overrules the choice where the
+    /// adapter can run the family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        let forced = std::env::var("DEEPCACHE_FAMILY").unwrap_or_default();
+        match forced.as_str() {
+            "tiled" => Family::Tiled,
+            "broadcast" if self.supports(Family::Broadcast) => Family::Broadcast,
+            _ if self.software && self.supports(Family::Broadcast) => Family::Broadcast,
+            _ => Family::Tiled,
+        }
+    }
+
+    /// Whether the adapter can run a family: `broadcast` needs subgroups of exactly 8 lanes.
+    #[must_use]
+    pub fn supports(&self, family: Family) -> bool {
+        match family {
+            Family::Tiled => true,
+            Family::Broadcast => self.subgroup_size == Some(8),
+        }
     }
 
     /// The adapter in words.

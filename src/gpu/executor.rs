@@ -111,6 +111,12 @@ impl Executor {
         }
     }
 
+    /// A new recording whose kernels suit this GPU.
+    #[must_use]
+    pub fn recording(&self, name: &str) -> Recording {
+        Recording::new(name).with_family(self.gpu.family())
+    }
+
     /// How the next [`Executor::prepare`] plans memory.
     pub fn set_plan_mode(&mut self, mode: PlanMode) {
         self.mode = mode;

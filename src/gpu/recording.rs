@@ -5,6 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::shader::Shader;
 use crate::tensor::{ElementType, External, Shape, Storage, Tensor};
 
+/// A way to write kernels; a device profile picks one, and each recorder its variant for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Registers and workgroup memory: every GPU.
+    #[default]
+    Tiled,
+    /// Workgroups of one 8-lane subgroup that broadcasts in registers: software adapters, where a lane is a lane
+    /// of the CPU's vectors and workgroup memory is slow.
+    Broadcast,
+}
+
 /// How a command uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -74,6 +85,7 @@ pub struct Recording {
     transients: Vec<Transient>,
     scope: Vec<String>,
     marks: Vec<(String, Tensor)>,
+    family: Family,
 }
 
 impl Recording {
@@ -81,7 +93,27 @@ impl Recording {
     pub fn new(name: impl Into<String>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, commands: Vec::new(), transients: Vec::new(), scope: vec![name.into()], marks: Vec::new() }
+        Self {
+            id,
+            commands: Vec::new(),
+            transients: Vec::new(),
+            scope: vec![name.into()],
+            marks: Vec::new(),
+            family: Family::default(),
+        }
+    }
+
+    /// The same recording, whose kernels are chosen from `family` where they have a variant for it.
+    #[must_use]
+    pub fn with_family(mut self, family: Family) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// The family that kernels are chosen from.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
     }
 
     /// Its commands in order.

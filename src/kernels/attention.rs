@@ -81,7 +81,7 @@ pub struct AttentionConfig {
 /// [`Error::Shape`] if the extents, views or element types do not fit together, if one of them is empty, or if
 /// the head is larger than 512 channels.
 ///
-/// Dao et al., *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness*, 2022,
+/// Dao et al., *`FlashAttention`: Fast and Memory-Efficient Exact Attention with IO-Awareness*, 2022,
 /// <https://arxiv.org/abs/2205.14135>.
 pub fn attention(
     recording: &mut Recording,

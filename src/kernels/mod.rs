@@ -3,7 +3,6 @@
 //! Every operation `x` has the same stem in four places: `kernels/x.rs`, `reference/x.rs` (plain `f64`
 //! loops and awkward cases), every `shaders/x*.wgsl`, and its line in the test battery.
 
-
 pub mod activation;
 pub mod add;
 pub mod attention;

@@ -68,7 +68,15 @@ impl SelfAttention {
         let outputs = [channels; 3];
         Ok(Self {
             name: name.to_owned(),
-            to_queries_keys_values: Linear::fused(&at, loader, "qkv", &names.inner, channels, &outputs, names.bias)?,
+            to_queries_keys_values: Linear::fused(
+                &at,
+                loader,
+                "qkv",
+                &names.inner,
+                channels,
+                &outputs,
+                names.bias,
+            )?,
             to_output: Linear::load(&at, loader, names.outer, channels, channels)?,
             channels,
             config: heads(channels, head_count, causal),
@@ -122,7 +130,15 @@ impl CrossAttention {
         Ok(Self {
             name: name.to_owned(),
             to_queries: Linear::load_without_bias(&at, loader, queries, channels, channels)?,
-            to_keys_values: Linear::fused(&at, loader, "kv", &[keys, values], context_channels, &outputs, false)?,
+            to_keys_values: Linear::fused(
+                &at,
+                loader,
+                "kv",
+                &[keys, values],
+                context_channels,
+                &outputs,
+                false,
+            )?,
             to_output: Linear::load(&at, loader, UNET.outer, channels, channels)?,
             channels,
             element: loader.element(),
@@ -167,8 +183,8 @@ impl CrossAttention {
         let recording = &mut recording.scope(&self.name);
         let queries = self.to_queries.record(recording, input)?; // [N, T, C]
         let queries = View { tensor: &queries, first_channel: 0 };
-        let [keys, values] = [0, 1]
-            .map(|part| View { tensor: &keys_values[self.index], first_channel: part * self.channels });
+        let [keys, values] =
+            [0, 1].map(|part| View { tensor: &keys_values[self.index], first_channel: part * self.channels });
         let mixed = attention(recording, queries, keys, values, &self.config)?; // [N, T, C]
         self.to_output.record_fused(recording, &mixed, Activation::None, Some(residual)) // [N, T, C]
     }

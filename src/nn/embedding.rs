@@ -45,7 +45,12 @@ impl TimestepEmbedding {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
-    pub fn record(&self, recording: &mut Recording, timesteps: &Tensor, frequencies: &Tensor) -> Result<Tensor> {
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        timesteps: &Tensor,
+        frequencies: &Tensor,
+    ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
         let waves = timestep_embedding(recording, timesteps, frequencies, self.element, &self.config)?; // [S, C]
         let hidden = self.linear_1.record_fused(recording, &waves, Activation::Silu, None)?; // [S, D]

@@ -20,7 +20,13 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights) if its tensors are missing or have other shapes.
-    pub fn load(weights: &Weights<'_>, loader: &mut Loader, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
+    pub fn load(
+        weights: &Weights<'_>,
+        loader: &mut Loader,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self> {
         Self::fused(weights, loader, name, &[name], inputs, &[outputs], true)
     }
 
@@ -51,7 +57,8 @@ impl Linear {
         outputs: &[usize],
         bias: bool,
     ) -> Result<Self> {
-        let leaves = |leaf: &str| -> Vec<String> { parts.iter().map(|part| format!("{part}.{leaf}")).collect() };
+        let leaves =
+            |leaf: &str| -> Vec<String> { parts.iter().map(|part| format!("{part}.{leaf}")).collect() };
         let names = leaves("weight");
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let weight = weights.matrix(loader, &names, inputs, outputs)?;

@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::gpu::recording::Recording;
+use crate::kernels::Affine;
 use crate::kernels::group_norm::{GroupNormConfig, group_norm};
 use crate::kernels::layer_norm::layer_norm;
-use crate::kernels::Affine;
 use crate::tensor::Tensor;
 use crate::weights::{Loader, Weights};
 
@@ -40,7 +40,12 @@ impl GroupNorm {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the inputs do not fit.
-    pub fn record(&self, recording: &mut Recording, input: &Tensor, second: Option<&Tensor>) -> Result<Tensor> {
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        input: &Tensor,
+        second: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
         let output = group_norm(recording, input, second, &self.affine, &self.config)?;
         recording.mark(&output);

@@ -32,7 +32,8 @@ impl Downsample {
             around => Padding::same(around),
         };
         let config = Conv2dConfig { kernel: [3, 3], stride: 2, padding };
-        let convolution = Convolution::load(&weights.child(name), loader, "conv", channels, channels, config)?;
+        let convolution =
+            Convolution::load(&weights.child(name), loader, "conv", channels, channels, config)?;
         Ok(Self { name: name.to_owned(), convolution })
     }
 
@@ -62,7 +63,8 @@ impl Upsample {
     /// [`Error::Weights`](crate::Error::Weights) if its tensors are missing or have other shapes.
     pub fn load(weights: &Weights<'_>, loader: &mut Loader, name: &str, channels: usize) -> Result<Self> {
         let config = Conv2dConfig { kernel: [3, 3], stride: 1, padding: Padding::same(1) };
-        let convolution = Convolution::load(&weights.child(name), loader, "conv", channels, channels, config)?;
+        let convolution =
+            Convolution::load(&weights.child(name), loader, "conv", channels, channels, config)?;
         Ok(Self { name: name.to_owned(), convolution })
     }
 

@@ -85,7 +85,12 @@ impl ResnetBlock {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the embeddings do not fit.
-    pub fn record_time(&self, recording: &mut Recording, embeddings: &Tensor, tables: &[Tensor]) -> Result<()> {
+    pub fn record_time(
+        &self,
+        recording: &mut Recording,
+        embeddings: &Tensor,
+        tables: &[Tensor],
+    ) -> Result<()> {
         let Some(projection) = &self.time_projection else { return Ok(()) };
         let recording = &mut recording.scope(&self.name);
         let table = projection.record(recording, embeddings)?; // [S, C]

@@ -48,13 +48,30 @@ impl BasicTransformerBlock {
     ) -> Result<Self> {
         let at = &weights.child(name);
         let TransformerConfig { channels, heads, context_channels, .. } = *config;
-        let norm = |loader: &mut Loader, name| LayerNorm::load(at, loader, name, channels, LAYER_NORM_EPSILON);
+        let norm =
+            |loader: &mut Loader, name| LayerNorm::load(at, loader, name, channels, LAYER_NORM_EPSILON);
         Ok(Self {
             name: name.to_owned(),
             norm1: norm(loader, "norm1")?,
-            self_attention: SelfAttention::load(at, loader, "attn1", attention::UNET, channels, heads, false)?,
+            self_attention: SelfAttention::load(
+                at,
+                loader,
+                "attn1",
+                attention::UNET,
+                channels,
+                heads,
+                false,
+            )?,
             norm2: norm(loader, "norm2")?,
-            cross_attention: CrossAttention::load(at, loader, "attn2", channels, context_channels, heads, index)?,
+            cross_attention: CrossAttention::load(
+                at,
+                loader,
+                "attn2",
+                channels,
+                context_channels,
+                heads,
+                index,
+            )?,
             norm3: norm(loader, "norm3")?,
             feed_forward: GegluFeedForward::load(at, loader, "ff", channels)?,
         })
@@ -117,7 +134,12 @@ impl Transformer2D {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the prompt does not fit.
-    pub fn record_keys_values(&self, recording: &mut Recording, prompt: &Tensor, places: &[Tensor]) -> Result<()> {
+    pub fn record_keys_values(
+        &self,
+        recording: &mut Recording,
+        prompt: &Tensor,
+        places: &[Tensor],
+    ) -> Result<()> {
         let recording = &mut recording.scope(&self.name);
         self.block.cross_attention.record_keys_values(recording, prompt, places)
     }
@@ -126,7 +148,12 @@ impl Transformer2D {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the input does not fit.
-    pub fn record(&self, recording: &mut Recording, input: &Tensor, keys_values: &[Tensor]) -> Result<Tensor> {
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        input: &Tensor,
+        keys_values: &[Tensor],
+    ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
         let [batch, height, width, channels] = input.image_extents("transformer", "input")?;
         let residual = input.reshape([batch, height * width, channels])?; // [N, T, C]

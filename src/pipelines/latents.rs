@@ -92,11 +92,15 @@ impl Latents {
     }
 
     /// Puts pictures of `[h, w, C]` values together.
-    pub(super) fn from_channels_last([channels, height, width]: [usize; 3], pictures: &[Vec<f32>]) -> Result<Self> {
+    pub(super) fn from_channels_last(
+        [channels, height, width]: [usize; 3],
+        pictures: &[Vec<f32>],
+    ) -> Result<Self> {
         let area = height * width;
         let mut values = Vec::with_capacity(pictures.len() * channels * area);
         for picture in pictures {
-            values.extend((0..channels * area).map(|index| picture[(index % area) * channels + index / area]));
+            values
+                .extend((0..channels * area).map(|index| picture[(index % area) * channels + index / area]));
         }
         if values.iter().any(|value| !value.is_finite()) {
             return Err(Error::NotFinite {

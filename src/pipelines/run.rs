@@ -91,7 +91,7 @@ impl Run {
         let scaled = Tensor::external("scaled_latents", shape, plan.element);
 
         // 1. the prompt, and what follows from it once per run
-        let mut prompt = Recording::new("prompt");
+        let mut prompt = executor.recording("prompt");
         let encoded = models.clip.record(&mut prompt.scope("text_encoder"), &ids)?; // [N, T, D]
         models.unet.record_conditioning(&mut prompt.scope("unet"), &encoded, &conditioning)?;
 
@@ -102,7 +102,7 @@ impl Run {
         };
         let step = conditioning.step();
         let record_step = |name: &str, network: &dyn Fn(&mut Recording, &Tensor) -> Result<Tensor>| {
-            let mut recording = Recording::new(name);
+            let mut recording = executor.recording(name);
             let sample = {
                 let scheduler = &mut recording.scope("scheduler");
                 scale_model_input(scheduler, &state, &table, step, shape, copies, plan.element)? // [N, h, w, C]
@@ -127,7 +127,7 @@ impl Run {
         };
 
         // 3. the picture
-        let mut decode = Recording::new("decode");
+        let mut decode = executor.recording("decode");
         let image = models.vae.record(&mut decode.scope("vae"), &scaled)?; // [1, H, W, 3]
         let packed = pixels(&mut decode.scope("vae"), &image)?; // [1, H, W]
         let pixels = Tensor::external("pixels", packed.shape().clone(), ElementType::U32);
@@ -181,7 +181,11 @@ impl Run {
         executor: &mut Executor,
     ) -> Result<()> {
         memory.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
-        memory.write(self.conditioning.timesteps(), 0, bytemuck::cast_slice(&floats(&trajectory.timesteps)))?;
+        memory.write(
+            self.conditioning.timesteps(),
+            0,
+            bytemuck::cast_slice(&floats(&trajectory.timesteps)),
+        )?;
         memory.write(self.conditioning.frequencies(), 0, bytemuck::cast_slice(&models.unet.frequencies()))?;
         memory.write(&self.table, 0, bytemuck::cast_slice(&table_rows(trajectory)))?;
         executor.play(&self.programs.prompt)?;

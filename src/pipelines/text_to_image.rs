@@ -78,7 +78,10 @@ impl TextToImage {
         let storage = match storage {
             Some(StorageType::F16) if !gpu.has_f16() => {
                 let name = &gpu.description().name;
-                return Err(Error::option("dtype", format!("{name} cannot store 16-bit floats in shaders: use f32")));
+                return Err(Error::option(
+                    "dtype",
+                    format!("{name} cannot store 16-bit floats in shaders: use f32"),
+                ));
             }
             Some(storage) => storage,
             None if gpu.has_f16() && !gpu.is_software() => StorageType::F16,
@@ -93,9 +96,10 @@ impl TextToImage {
 
         let mut memory = Memory::new(Arc::clone(&gpu));
         let element = storage.element();
-        let clip = load_model(&directory.text_encoder, &mut memory, "text_encoder", element, |file, loader| {
-            ClipTextModel::load(clip_config, file, loader)
-        })?;
+        let clip =
+            load_model(&directory.text_encoder, &mut memory, "text_encoder", element, |file, loader| {
+                ClipTextModel::load(clip_config, file, loader)
+            })?;
         let unet = load_model(&directory.unet, &mut memory, "unet", element, |file, loader| {
             UNet::load(unet_config, file, loader)
         })?;
@@ -267,7 +271,8 @@ impl TextToImage {
     fn scheduler_kind(&self, request: &TextToImageRequest) -> Result<SchedulerKind> {
         request.scheduler.or_else(|| self.scheduler.kind()).ok_or_else(|| {
             let class = self.scheduler.class_name().unwrap_or("none");
-            let problem = format!("the model's own scheduler, {class}, is not supported; choose ddim or pndm");
+            let problem =
+                format!("the model's own scheduler, {class}, is not supported; choose ddim or pndm");
             Error::option("scheduler", problem)
         })
     }
@@ -277,7 +282,10 @@ impl TextToImage {
         let (unet, vae) = (self.models.unet.config(), self.models.vae.config());
         let factor = vae.upsampling();
         if !request.guidance_scale.is_finite() {
-            return Err(Error::option("guidance scale", format!("{} is not a number", request.guidance_scale)));
+            return Err(Error::option(
+                "guidance scale",
+                format!("{} is not a number", request.guidance_scale),
+            ));
         }
         if let Some(latents) = &request.latents {
             let [_, channels, height, width] = latents.shape();
@@ -285,7 +293,9 @@ impl TextToImage {
                 let problem = format!("have {channels} channels, this model needs {}", unet.in_channels);
                 return Err(Error::option("latents", problem));
             }
-            for (option, wanted, side) in [("width", request.width, width), ("height", request.height, height)] {
+            for (option, wanted, side) in
+                [("width", request.width, width), ("height", request.height, height)]
+            {
                 if wanted.is_some_and(|wanted| wanted != side * factor) {
                     let problem = format!("is not that of the given latents, {}", side * factor);
                     return Err(Error::option(option, problem));
@@ -301,12 +311,18 @@ impl TextToImage {
         let side = |option: &str, wanted: Option<usize>, own: usize| {
             let side = wanted.unwrap_or(own);
             if side == 0 || side % factor != 0 || side > LONGEST_SIDE {
-                let problem = format!("{side} is not a multiple of {factor} between {factor} and {LONGEST_SIDE}");
+                let problem =
+                    format!("{side} is not a multiple of {factor} between {factor} and {LONGEST_SIDE}");
                 return Err(Error::option(option, problem));
             }
             Ok(side / factor)
         };
-        let shape = [request.count, unet.in_channels, side("height", request.height, own_height)?, side("width", request.width, own_width)?];
+        let shape = [
+            request.count,
+            unet.in_channels,
+            side("height", request.height, own_height)?,
+            side("width", request.width, own_width)?,
+        ];
         let values = generator.normal(shape.iter().product());
         Latents::new(shape, values)
     }
@@ -320,7 +336,9 @@ impl TextToImage {
             let encoded = self.tokenizer.encode(text)?;
             if let Some(cut) = encoded.truncated {
                 let most = self.tokenizer.max_length() - 2;
-                warnings.push(format!("the {name} is longer than {most} tokens; this part has no effect: \"{cut}\""));
+                warnings.push(format!(
+                    "the {name} is longer than {most} tokens; this part has no effect: \"{cut}\""
+                ));
             }
             ids.extend(encoded.ids);
         }
@@ -385,7 +403,8 @@ fn check_fit(
     vae: &VaeConfig,
 ) -> Result<()> {
     if unet.cross_attention_dim != clip.hidden_size {
-        let problem = format!("found {}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
+        let problem =
+            format!("found {}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
         return Err(Error::config(&directory.unet.config, "cross_attention_dim", problem));
     }
     if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {

@@ -51,33 +51,18 @@ impl Files {
         let map = Entries::read(directory.join("special_tokens_map.json"))?.unwrap_or_default();
         let whole = Entries::read(directory.join("tokenizer.json"))?;
 
-        let mut declared = Vec::new();
-        if let Some(tokens) = config.get("added_tokens_decoder") {
-            for (id, token) in config.expect_object("added_tokens_decoder", tokens)? {
-                let number = Value::from(id.parse::<u64>().unwrap_or(u64::MAX));
-                declared.push((config.id("added_tokens_decoder", &number)?, config.added(token)?));
-            }
-        } else if let Some(entries) = Entries::read(directory.join("added_tokens.json"))? {
-            for (text, id) in &entries.entries {
-                let token = AddedToken::from(text.as_str(), false).normalized(true);
-                declared.push((entries.id(text, id)?, Added { file: entries.file.clone(), token }));
-            }
-        }
+        let declared = declared_tokens(directory, &config, whole.as_ref())?;
         // The map is the older of the two, and says nothing where the configuration lists its tokens.
         let named = |key: &str| {
             let mapped = if config.get("added_tokens_decoder").is_some() { None } else { map.named(key) };
             mapped.or_else(|| config.named(key))
         };
-        let mut special = Vec::new();
-        for (key, default) in SPECIAL {
-            special.push(match named(key) {
-                Some((entries, value)) => entries.added_under(key, value)?,
-                None => {
-                    let token = AddedToken::from(default, true);
-                    Added { file: config.file.clone(), token }
-                }
-            });
-        }
+        let special = |(key, default): (&str, &str)| match named(key) {
+            Some((entries, value)) => entries.added_under(key, value),
+            None => Ok(Added { file: config.file.clone(), token: AddedToken::from(default, true) }),
+        };
+        let [begin, end, unknown, padding] = SPECIAL;
+        let special = [special(begin)?, special(end)?, special(unknown)?, special(padding)?];
         let mut further = Vec::new();
         for key in FURTHER {
             let Some((entries, Value::Array(tokens))) = named(key) else { continue };
@@ -88,13 +73,6 @@ impl Files {
 
         let (vocabulary_file, vocabulary, merges) = match &whole {
             Some(whole) => {
-                if let Some(Value::Array(tokens)) = whole.get("added_tokens") {
-                    for token in tokens {
-                        let id = whole.id("added_tokens", token.get("id").unwrap_or(&Value::Null))?;
-                        declared.retain(|(other, _)| *other != id);
-                        declared.push((id, whole.added(token)?));
-                    }
-                }
                 let (vocabulary, merges) = whole.model()?;
                 (whole.file.clone(), vocabulary, merges)
             }
@@ -104,10 +82,7 @@ impl Files {
                 (file, vocabulary, merges)
             }
         };
-        declared.sort_by_key(|(id, _)| *id);
         let max_length = config.max_length()?;
-        let [begin, end, unknown, padding] = &special[..] else { unreachable!("four keys, four tokens") };
-        let special = [begin, end, unknown, padding].map(Clone::clone);
         Ok(Self { vocabulary_file, vocabulary, merges, max_length, special, declared, further })
     }
 
@@ -153,6 +128,35 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// The tokens that files give ids to, by id. What the configuration lists is all there is; without a list there,
+/// `tokenizer.json` has the last word.
+fn declared_tokens(directory: &Path, config: &Entries, whole: Option<&Entries>) -> Result<Vec<(u32, Added)>> {
+    const KEY: &str = "added_tokens_decoder";
+    let mut declared = Vec::new();
+    if let Some(tokens) = config.get(KEY) {
+        for (id, token) in config.expect_object(KEY, tokens)? {
+            let number = id.parse().map_or_else(|_| Value::from(id.as_str()), |id: u64| Value::from(id));
+            declared.push((config.id(KEY, &number)?, config.added(token)?));
+        }
+    } else {
+        if let Some(entries) = Entries::read(directory.join("added_tokens.json"))? {
+            for (text, id) in &entries.entries {
+                let token = AddedToken::from(text.as_str(), false).normalized(true);
+                declared.push((entries.id(text, id)?, Added { file: entries.file.clone(), token }));
+            }
+        }
+        if let Some((whole, Value::Array(tokens))) = whole.and_then(|whole| whole.named("added_tokens")) {
+            for token in tokens {
+                let id = whole.id("added_tokens", token.get("id").unwrap_or(&Value::Null))?;
+                declared.retain(|(other, _)| *other != id);
+                declared.push((id, whole.added(token)?));
+            }
+        }
+    }
+    declared.sort_by_key(|(id, _)| *id);
+    Ok(declared)
 }
 
 /// The entries of one JSON file.

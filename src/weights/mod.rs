@@ -254,7 +254,13 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// As [`table`](Self::table).
-    pub fn tables(&self, loader: &mut Loader, name: &str, rows: usize, columns: usize) -> Result<Vec<Tensor>> {
+    pub fn tables(
+        &self,
+        loader: &mut Loader,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Vec<Tensor>> {
         let found = self.find(name, &[rows, columns])?;
         let row_bytes = columns as u64 * loader.element.bytes();
         let most = usize::try_from((BINDING / row_bytes.max(1)).max(1)).unwrap_or(usize::MAX);

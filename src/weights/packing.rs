@@ -336,7 +336,7 @@ trait Packed: Pod {
 }
 
 impl Packed for f32 {
-    const LARGEST: f32 = Self::MAX;
+    const LARGEST: Self = Self::MAX;
     fn pack(values: &[f32], target: &mut [Self]) {
         target.copy_from_slice(values);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use deepcache::gpu::recording::Recording;
+use deepcache::gpu::recording::{Family, Recording};
 use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
 use deepcache::reference;
 use deepcache::reference::case::{Case, Role, Tolerance};
@@ -44,7 +44,7 @@ struct Recorded {
     output: Tensor,
 }
 
-fn record(case: &Case, element: ElementType) -> Recorded {
+fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
     let mut tensors = Vec::new();
     let mut values = Vec::new();
     for (index, input) in case.inputs.iter().enumerate() {
@@ -56,7 +56,7 @@ fn record(case: &Case, element: ElementType) -> Recorded {
         tensors.push(Tensor::external(format!("input {index}"), input.shape.clone(), element));
         values.push(from_bytes(&to_bytes(&input.values, element), element));
     }
-    let mut recording = Recording::new("case");
+    let mut recording = Recording::new("case").with_family(family);
     let produced =
         (case.record)(&mut recording, &tensors).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let output = Tensor::external("output", produced.shape().clone(), produced.element());
@@ -64,13 +64,23 @@ fn record(case: &Case, element: ElementType) -> Recorded {
     Recorded { recording, tensors, values, output }
 }
 
+fn names(recorded: &Recorded) -> Vec<&'static str> {
+    recorded.recording.commands().iter().map(|command| command.shader.name).collect()
+}
+
 /// Runs all cases on the GPU and on the reference player against the naive formula; prints the worst errors.
 pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
     let gpu = gpu();
     let mut failures = Vec::new();
     assert!(!cases.is_empty(), "{stem} has cases");
-    for case in cases {
-        let recorded = record(case, element);
+    let families = [Family::Tiled, Family::Broadcast].into_iter().filter(|family| gpu.supports(*family));
+    let variants: Vec<_> =
+        cases.iter().flat_map(|case| families.clone().map(move |family| (case, family))).collect();
+    for (case, family) in variants {
+        let recorded = record(case, element, family);
+        if family != Family::Tiled && names(&recorded) == names(&record(case, element, Family::Tiled)) {
+            continue; // this kernel has no variant for the family
+        }
         let expected = (case.expected)(&recorded.values);
 
         let mut twin = reference::Memory::default();
@@ -97,11 +107,11 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         let found = from_bytes(&memory.read(&recorded.output).unwrap(), recorded.output.element());
         let by_gpu = tolerance.worst(&found, &expected);
         println!(
-            "{stem} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3}",
+            "{stem} {family:?} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3}",
             case.name
         );
         if by_gpu.max(by_reference) > 1.0 {
-            failures.push(case.name);
+            failures.push((case.name, family));
         }
     }
     assert!(failures.is_empty(), "{stem} {element}: beyond tolerance: {failures:?}");

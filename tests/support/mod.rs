@@ -1,6 +1,7 @@
 //! Shared by the tests: reading golden tensors and measuring how far a result is from them.
 
 #![allow(dead_code, reason = "each test binary uses a part of this module")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may fail, and tell how near they came")]
 
 use std::path::{Path, PathBuf};
 

@@ -58,7 +58,12 @@ impl Site<'_, '_> {
         ResnetBlock::load(&self.weights, self.loader, &name, channels, &config, self.counters.resnet())
     }
 
-    pub(super) fn transformer(&mut self, number: usize, channels: usize, heads: usize) -> Result<Transformer2D> {
+    pub(super) fn transformer(
+        &mut self,
+        number: usize,
+        channels: usize,
+        heads: usize,
+    ) -> Result<Transformer2D> {
         let config = TransformerConfig {
             channels,
             heads,
@@ -69,7 +74,12 @@ impl Site<'_, '_> {
         Transformer2D::load(&self.weights, self.loader, &name, &config, self.counters.transformer())
     }
 
-    pub(super) fn layer(&mut self, number: usize, channels: [usize; 2], heads: Option<usize>) -> Result<Layer> {
+    pub(super) fn layer(
+        &mut self,
+        number: usize,
+        channels: [usize; 2],
+        heads: Option<usize>,
+    ) -> Result<Layer> {
         let resnet = self.resnet(number, channels)?;
         let transformer = match heads {
             Some(heads) => Some(self.transformer(number, channels[1], heads)?),

@@ -40,7 +40,7 @@ pub struct UNetConfig {
     pub down_attention: Vec<bool>,
     /// For every level (not for every up block in its order), whether its up block has attention.
     pub up_attention: Vec<bool>,
-    /// ResNet blocks of a down block; an up block has one more.
+    /// Residual blocks of a down block; an up block has one more.
     pub layers_per_block: usize,
     /// Attention heads of every level; the middle block has those of the last.
     pub heads: Vec<usize>,
@@ -48,7 +48,7 @@ pub struct UNetConfig {
     pub cross_attention_dim: usize,
     /// Groups of every group norm.
     pub norm_num_groups: usize,
-    /// The epsilon of the ResNet blocks' group norms and of the last one.
+    /// The epsilon of the residual blocks' group norms and of the last one.
     pub norm_eps: f32,
     /// Whether the time embedding starts with its cosines.
     pub flip_sin_to_cos: bool,
@@ -132,7 +132,7 @@ impl UNetConfig {
         self.block_out_channels[0]
     }
 
-    /// Channels of the time embedding that ResNet blocks read.
+    /// Channels of the time embedding that residual blocks read.
     #[must_use]
     pub fn time_embedding_channels(&self) -> usize {
         4 * self.block_out_channels[0]
@@ -167,7 +167,11 @@ impl UNetConfig {
         for level in 0..self.levels() {
             // The middle block has attention on the last level, whatever the blocks there have.
             if self.down_attention[level] || self.up_attention[level] || level == last {
-                reader.expect_heads("attention_head_dim", self.heads[level], self.block_out_channels[level])?;
+                reader.expect_heads(
+                    "attention_head_dim",
+                    self.heads[level],
+                    self.block_out_channels[level],
+                )?;
             }
         }
         Ok(())

@@ -212,7 +212,13 @@ impl UNet {
     ///
     /// # Errors
     /// [`Error::Option`] if there is no skip tensor `s`.
-    pub fn kept_feature(&self, skip_index: usize, batch: usize, height: usize, width: usize) -> Result<Tensor> {
+    pub fn kept_feature(
+        &self,
+        skip_index: usize,
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Tensor> {
         self.check_skip_index(skip_index)?;
         let mut size = [height, width];
         for unit in &self.down[..skip_index] {

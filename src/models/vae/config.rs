@@ -23,7 +23,7 @@ pub struct VaeConfig {
     pub sample_size: Option<[usize; 2]>,
     /// Channels of every level, from the one with the most pixels.
     pub block_out_channels: Vec<usize>,
-    /// ResNet blocks of an encoder block; a decoder block has one more.
+    /// Residual blocks of an encoder block; a decoder block has one more.
     pub layers_per_block: usize,
     /// Groups of every group norm.
     pub norm_num_groups: usize,
