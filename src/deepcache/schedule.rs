@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 ///
 /// Calls of the U-Net are counted, not timesteps: where a sampler visits a timestep twice, as PNDM does, the second
 /// visit is a call like any other. The count starts anew with every run, so that the first call is always full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheSchedule {
     /// Every `interval`-th call is full, from the first on: "1:N" of the paper
@@ -16,15 +16,25 @@ pub enum CacheSchedule {
         /// Calls from one full call to the next, at least 1.
         interval: usize,
     },
+    /// Exactly these calls are full, counted from 0 and in ascending order; call 0 must be one of them. Those
+    /// beyond the end of a run are without effect.
+    List(Vec<usize>),
 }
 
 impl CacheSchedule {
     /// Whether each of a run's `calls` U-Net calls is full; one entry per call, the first always true.
     ///
     /// # Errors
-    /// [`Error::Option`] if the interval is 0.
+    /// [`Error::Option`] if the interval is 0, or a list is not ascending from 0.
     pub fn full_calls(&self, calls: usize) -> Result<Vec<bool>> {
-        match *self {
+        match self {
+            Self::List(full) => {
+                if full.first() != Some(&0) || !full.is_sorted_by(|a, b| a < b) {
+                    let problem = format!("expected full calls in ascending order from 0 on, found {full:?}");
+                    return Err(Error::option("cache schedule", problem));
+                }
+                Ok((0..calls).map(|call| full.binary_search(&call).is_ok()).collect())
+            }
             Self::Uniform { interval: 0 } => {
                 Err(Error::option("cache interval", "expected 1 (every call in full) or more, found 0"))
             }
@@ -47,6 +57,15 @@ mod tests {
     fn uniform_calls_are_an_interval_apart() {
         assert_eq!(full(3, 10), [0, 3, 6, 9]);
         assert_eq!(full(5, 5), [0]);
+    }
+
+    #[test]
+    fn a_list_says_which_calls_are_full() {
+        let schedule = CacheSchedule::List(vec![0, 2, 9]);
+        assert_eq!(schedule.full_calls(4).unwrap(), [true, false, true, false]);
+        for wrong in [vec![], vec![1, 2], vec![0, 3, 3], vec![0, 5, 4]] {
+            assert!(CacheSchedule::List(wrong).full_calls(4).is_err());
+        }
     }
 
     #[test]

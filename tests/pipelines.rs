@@ -1,0 +1,362 @@
+//! Whole runs against diffusers and DeepCache: the final latents and the pictures.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values fit their storage")]
+
+mod support;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use deepcache::Error;
+use deepcache::deepcache::CacheSchedule;
+use deepcache::gpu::{Gpu, PlanMode};
+use deepcache::image::Picture;
+use deepcache::pipelines::{
+    CacheOptions, Generation, Latents, LoadOptions, Progress, StorageType, TextToImage, TextToImageRequest,
+};
+use deepcache::schedulers::SchedulerKind;
+use serde_json::Value;
+use support::{Goldens, json, max_abs, relative_l2, repository};
+
+/// How far a picture may be from the reference's, of 255.
+const PIXEL_LIMIT: u8 = 2;
+
+static GPU: LazyLock<Arc<Gpu>> =
+    LazyLock::new(|| Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}"))));
+
+type Shared = LazyLock<Mutex<TextToImage>>;
+
+static SD1: Shared =
+    LazyLock::new(|| Mutex::new(load(&repository("tests/goldens/sd1/model"), StorageType::F32)));
+static TINY: Shared = LazyLock::new(|| Mutex::new(load(&repository("assets/tiny"), StorageType::F32)));
+
+fn load(directory: &Path, storage: StorageType) -> TextToImage {
+    TextToImage::load_on(GPU.clone(), directory, Some(storage)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn run(pipeline: &mut TextToImage, request: &TextToImageRequest) -> Generation {
+    pipeline.generate(request, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn with<T>(shared: &Shared, work: impl FnOnce(&mut TextToImage) -> T) -> T {
+    work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn number(value: &Value) -> usize {
+    value.as_u64().unwrap() as usize
+}
+
+/// The loops of the sd1 manifest whose names pass the filter.
+fn loops(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    let manifest = json("sd1/manifest.json");
+    let all = manifest["cases"].as_array().unwrap().iter();
+    let found: Vec<Value> = all
+        .filter(|case| case["kind"] == "loop" && wanted(case["name"].as_str().unwrap()))
+        .cloned()
+        .collect();
+    assert!(!found.is_empty(), "the manifest has such loops");
+    found
+}
+
+fn request(case: &Value, prompt: &Value) -> TextToImageRequest {
+    let params = &case["params"];
+    let side = |index: usize| Some(8 * number(&params["hw"][index]));
+    let cache = params["branch"].as_u64().map(|branch| {
+        let full = params["full_calls"].as_array().unwrap().iter().map(number).collect();
+        let schedule = match params["cache"][0].as_u64() {
+            // The helper of the reference looks repeated timesteps up by value; ours counts calls.
+            Some(interval) if params["sched"] != "pndm" => {
+                CacheSchedule::Uniform { interval: interval as usize }
+            }
+            _ => CacheSchedule::List(full),
+        };
+        CacheOptions { schedule, branch: branch as usize }
+    });
+    let scheduler = if params["sched"] == "pndm" { SchedulerKind::Pndm } else { SchedulerKind::Ddim };
+    TextToImageRequest {
+        prompt: prompt.as_str().unwrap().to_owned(),
+        negative_prompt: params["negative_prompt"].as_str().unwrap_or_default().to_owned(),
+        steps: number(&params["steps"]),
+        guidance_scale: params["guidance"].as_f64().unwrap(),
+        scheduler: Some(scheduler),
+        eta: params["eta"].as_f64().unwrap_or(0.0),
+        seed: params["seed"].as_u64().unwrap(),
+        height: side(0),
+        width: side(1),
+        cache,
+        ..TextToImageRequest::default()
+    }
+}
+
+/// Runs a loop from its seed, and compares latents and, where the reference has one, the picture.
+fn check_loop(pipeline: &mut TextToImage, case: &Value) {
+    let name = case["name"].as_str().unwrap();
+    let goldens = Goldens::open(&format!("sd1/{}", case["file"].as_str().unwrap()));
+    let prompts = &case["params"]["prompt"];
+    let expected = goldens.tensor("out.latents");
+    let mut latents = Vec::new();
+    if let Some(prompts) = prompts.as_array() {
+        // Two prompts in one batch: each by itself from its half of the noise.
+        let noise = goldens.tensor("in.latents");
+        let half = noise.values.len() / prompts.len();
+        for (prompt, noise) in prompts.iter().zip(noise.values.chunks_exact(half)) {
+            let shape = [1, expected.shape[1], expected.shape[2], expected.shape[3]];
+            let noise = noise.iter().map(|&value| value as f32).collect();
+            let noise = Some(Latents::new(shape, noise).unwrap());
+            let generation = run(pipeline, &TextToImageRequest { latents: noise, ..request(case, prompt) });
+            latents.extend_from_slice(generation.latents.values());
+        }
+    } else {
+        let generation = run(pipeline, &request(case, prompts));
+        latents.extend_from_slice(generation.latents.values());
+        if goldens.names().iter().any(|name| name == "out.image") {
+            let image = goldens.tensor("out.image");
+            let apart = pixels_apart(&generation.pictures[0], &image.values);
+            println!("{name}: picture within {apart} of 255");
+            assert!(apart <= PIXEL_LIMIT, "{name}: {apart} of 255");
+        }
+        let full: Vec<usize> = case["params"]["full_calls"].as_array().unwrap().iter().map(number).collect();
+        let steps = &generation.statistics.steps;
+        let ours = steps.iter().filter(|step| step.kind == deepcache::pipelines::StepKind::Full);
+        assert_eq!(ours.map(|step| step.index).collect::<Vec<_>>(), full, "{name}: full calls");
+    }
+    let found: Vec<f64> = latents.iter().map(|&value| f64::from(value)).collect();
+    let (relative, absolute) = (relative_l2(&found, &expected.values), max_abs(&found, &expected.values));
+    println!("{name}: relative l2 {relative:.2e}, max abs {absolute:.2e}");
+    let limit = |key: &str| case["tolerance"][key].as_f64().unwrap();
+    assert!(
+        relative <= limit("rel_l2") && absolute <= limit("max_abs"),
+        "{name}: {relative:.2e}, {absolute:.2e}"
+    );
+}
+
+/// The largest difference between a picture and the reference's values of -1 to 1, `[3, H, W]`.
+fn pixels_apart(picture: &Picture, image: &[f64]) -> u8 {
+    let area = image.len() / 3;
+    assert_eq!(picture.pixels.len(), image.len(), "the picture has the reference's size");
+    let apart = picture.pixels.iter().enumerate().map(|(index, &found)| {
+        let value = image[(index % 3) * area + index / 3];
+        let expected = (255.0 * (value / 2.0 + 0.5).clamp(0.0, 1.0)).round_ties_even() as u8;
+        found.abs_diff(expected)
+    });
+    apart.max().unwrap()
+}
+
+#[test]
+fn ddim_loops_agree_with_diffusers() {
+    let plain = |name: &str| {
+        name.starts_with("loop_ddim") && !name.contains("trailing") && !name.contains("linspace")
+    };
+    with(&SD1, |pipeline| loops(plain).iter().for_each(|case| check_loop(pipeline, case)));
+}
+
+#[test]
+fn pndm_loops_agree_with_diffusers() {
+    with(&SD1, |pipeline| {
+        loops(|name| name.starts_with("loop_pndm")).iter().for_each(|case| check_loop(pipeline, case))
+    });
+}
+
+#[test]
+fn every_branch_and_interval_agrees_with_deepcache() {
+    // The helper's branch 12 skips the middle block like branch 11; there is no skip tensor 12.
+    let cached = |name: &str| name.starts_with("loop_dc_") && !name.ends_with("_b12");
+    with(&SD1, |pipeline| loops(cached).iter().for_each(|case| check_loop(pipeline, case)));
+}
+
+#[test]
+fn lists_of_full_steps_agree_with_the_papers_code() {
+    let fork = |name: &str| name.starts_with("loop_dcfork");
+    with(&SD1, |pipeline| loops(fork).iter().for_each(|case| check_loop(pipeline, case)));
+}
+
+#[test]
+fn timestep_spacings_come_from_the_scheduler_config() {
+    for spacing in ["trailing", "linspace"] {
+        let copy = tempfile::tempdir().unwrap();
+        copy_directory(&repository("tests/goldens/sd1/model"), copy.path());
+        let path = copy.path().join("scheduler/scheduler_config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["timestep_spacing"] = Value::from(spacing);
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut pipeline = load(copy.path(), StorageType::F32);
+        loops(|name| name.starts_with("loop_ddim") && name.ends_with(spacing))
+            .iter()
+            .for_each(|case| check_loop(&mut pipeline, case));
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A request for the tiny model as its goldens were made.
+fn tiny_request(golden: &Value, run: &Value) -> TextToImageRequest {
+    let interval = number(&run["interval"]);
+    let cache = (interval > 1).then(|| CacheOptions {
+        schedule: CacheSchedule::Uniform { interval },
+        branch: number(&run["branch"]),
+    });
+    TextToImageRequest {
+        prompt: golden["prompt"].as_str().unwrap().to_owned(),
+        seed: golden["seed"].as_u64().unwrap(),
+        steps: number(&run["steps"]),
+        scheduler: Some(run["scheduler"].as_str().unwrap().parse().unwrap()),
+        cache,
+        ..TextToImageRequest::default()
+    }
+}
+
+fn read_picture(path: &str) -> Picture {
+    let decoded = image::open(repository("tests/goldens").join(path)).unwrap().into_rgb8();
+    Picture { width: decoded.width(), height: decoded.height(), pixels: decoded.into_raw() }
+}
+
+#[test]
+fn the_tiny_model_draws_what_diffusers_draws() {
+    let manifest = json("tiny/golden.json");
+    let mut speed = Vec::new();
+    with(&TINY, |pipeline| {
+        for golden in manifest["prompts"].as_array().unwrap() {
+            for run_of in golden["runs"].as_array().unwrap() {
+                let generation = run(pipeline, &tiny_request(golden, run_of));
+                let file = run_of["latents"].as_str().unwrap();
+                let expected = Goldens::open(&format!("tiny/{file}")).values("latents");
+                let found: Vec<f64> = generation.latents.values().iter().map(|&value| value.into()).collect();
+                let relative = relative_l2(&found, &expected);
+                println!("{file}: relative l2 {relative:.2e}");
+                assert!(relative <= 1e-3, "{file}: {relative:.2e}");
+                if let Some(png) = run_of["png"].as_str() {
+                    let reference = read_picture(&format!("tiny/{png}"));
+                    let pairs = generation.pictures[0].pixels.iter().zip(&reference.pixels);
+                    let apart = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                    println!("{png}: picture within {apart} of 255");
+                    assert!(apart <= PIXEL_LIMIT, "{png}: {apart} of 255");
+                }
+                let label =
+                    format!("{} N={} s={}", run_of["scheduler"], run_of["interval"], run_of["branch"]);
+                speed.push((label, generation.statistics.denoise_s));
+            }
+        }
+    });
+    for (label, seconds) in speed {
+        println!("{label}: denoising {seconds:.2} s");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_ten_times() {
+    let request =
+        TextToImageRequest { prompt: "a large red circle".to_owned(), steps: 2, ..Default::default() };
+    with(&TINY, |pipeline| {
+        let bytes = |pipeline: &mut TextToImage| run(pipeline, &request).pictures[0].to_png(&[]).unwrap();
+        let first = bytes(pipeline);
+        for _ in 1..10 {
+            assert_eq!(bytes(pipeline), first);
+        }
+    });
+}
+
+#[test]
+fn the_memory_plan_changes_no_value_and_stays_near_the_live_set() {
+    let request = TextToImageRequest {
+        prompt: "a small green square".to_owned(),
+        steps: 3,
+        cache: Some(CacheOptions { schedule: CacheSchedule::Uniform { interval: 2 }, branch: 1 }),
+        ..Default::default()
+    };
+    let mut pipeline = load(&repository("assets/tiny"), StorageType::F32);
+    let shared = run(&mut pipeline, &request);
+    let statistics = &shared.statistics;
+    let ratio = statistics.activation_bytes as f64 / statistics.largest_live_bytes as f64;
+    println!(
+        "slots {} B, live set {} B: {ratio:.3}",
+        statistics.activation_bytes, statistics.largest_live_bytes
+    );
+    assert!(ratio <= 1.3, "slots are {ratio:.2} times the live set");
+    let parts = statistics.weights_bytes + statistics.activation_bytes + statistics.persistent_bytes;
+    assert_eq!(statistics.peak_bytes, parts + statistics.cache_bytes);
+    assert!(statistics.cache_bytes > 0, "a cached run keeps a feature");
+
+    pipeline.set_plan_mode(PlanMode::BufferPerTensor);
+    let separate = run(&mut pipeline, &request);
+    assert!(separate.statistics.activation_bytes > statistics.activation_bytes);
+    assert_eq!(separate.latents, shared.latents, "sharing slots changes nothing");
+    assert_eq!(separate.pictures, shared.pictures);
+}
+
+#[test]
+fn sixteen_bit_storage_draws_nearly_the_same_picture() {
+    let request =
+        TextToImageRequest { prompt: "a large blue star".to_owned(), steps: 4, ..Default::default() };
+    if !GPU.has_f16() {
+        panic!("the adapter of the tests stores 16-bit floats");
+    }
+    let small = run(&mut load(&repository("assets/tiny"), StorageType::F16), &request);
+    let exact = with(&TINY, |pipeline| run(pipeline, &request));
+    let values =
+        |generation: &Generation| generation.latents.values().iter().map(|&v| v.into()).collect::<Vec<f64>>();
+    let relative = relative_l2(&values(&small), &values(&exact));
+    println!("f16 against f32 after 4 steps: relative l2 {relative:.2e}");
+    assert!(relative < 3e-2, "{relative:.2e}");
+    assert!(small.statistics.weights_bytes < exact.statistics.weights_bytes * 6 / 10);
+}
+
+#[test]
+fn several_pictures_share_the_noise_of_one_seed() {
+    let request =
+        TextToImageRequest { prompt: "a ring".to_owned(), steps: 1, count: 2, ..Default::default() };
+    with(&TINY, |pipeline| {
+        let both = run(pipeline, &request);
+        assert_eq!(both.pictures.len(), 2);
+        assert_ne!(both.pictures[0], both.pictures[1]);
+        let first = run(pipeline, &TextToImageRequest { count: 1, ..request.clone() });
+        assert_eq!(first.pictures[0], both.pictures[0], "the first picture does not depend on the count");
+    });
+}
+
+#[test]
+fn a_run_stops_when_it_is_told_to() {
+    let request = TextToImageRequest { steps: 5, scheduler: Some(SchedulerKind::Ddim), ..Default::default() };
+    with(&TINY, |pipeline| {
+        let outcome = pipeline.generate(&request, |progress| match progress {
+            Progress::Denoising { completed: 2, .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        assert!(matches!(outcome, Err(Error::Cancelled { completed: 2, steps: 5 })), "{outcome:?}");
+        assert_eq!(run(pipeline, &TextToImageRequest { steps: 1, ..request }).pictures.len(), 1);
+    });
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_a_new_engine_goes_on() {
+    let directory = repository("assets/tiny");
+    let request = TextToImageRequest { steps: 2, ..Default::default() };
+    let mut pipeline = TextToImage::load(&directory, &LoadOptions::default()).unwrap();
+    pipeline.gpu().destroy();
+    let outcome = pipeline.generate(&request, |_| ControlFlow::Continue(()));
+    assert!(matches!(outcome, Err(Error::DeviceLost { .. })), "{outcome:?}");
+    drop(pipeline);
+    let mut pipeline = TextToImage::load(&directory, &LoadOptions::default()).unwrap();
+    assert_eq!(run(&mut pipeline, &request).pictures.len(), 1);
+}
+
+#[test]
+fn a_long_prompt_is_cut_with_a_warning() {
+    let prompt = "a large red circle ".repeat(20);
+    let request = TextToImageRequest { prompt, steps: 1, ..Default::default() };
+    let warnings = with(&TINY, |pipeline| run(pipeline, &request).warnings);
+    println!("{warnings:?}");
+    assert!(warnings[0].contains("longer than 22 tokens") && warnings[0].contains("red circle"));
+}
