@@ -1,4 +1,35 @@
 //! Diffusion U-Nets on any GPU through wgpu, with DeepCache.
+//!
+//! Stable Diffusion v1 models in the diffusers layout run on Vulkan, Metal and DX12 with hand-written WGSL
+//! kernels: no CUDA, no Python, no C++ runtime. [DeepCache](https://arxiv.org/abs/2312.00858) keeps the deep
+//! features of the U-Net on the GPU between denoising steps, so that most steps recompute only the shallow layers.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use deepcache::deepcache::CacheSchedule;
+//! use deepcache::pipelines::{CacheOptions, LoadOptions, TextToImage, TextToImageRequest};
+//!
+//! # fn main() -> deepcache::Result<()> {
+//! let mut pipeline = TextToImage::load("models/stable-diffusion-v1-5", &LoadOptions::default())?;
+//! let request = TextToImageRequest {
+//!     prompt: "a lighthouse at dusk".to_owned(),
+//!     seed: 7,
+//!     cache: Some(CacheOptions { schedule: CacheSchedule::Uniform { interval: 3 }, branch: 0 }),
+//!     ..TextToImageRequest::default()
+//! };
+//! // Called between steps: show the progress, or answer `Break` to stop.
+//! let generation = pipeline.generate(&request, |progress| {
+//!     println!("{progress:?}");
+//!     ControlFlow::Continue(())
+//! })?;
+//! generation.pictures[0].save("lighthouse.png", &[])?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`pipelines`] is the front door. Below it, [`models`] record their work into a
+//! [`Recording`](gpu::recording::Recording), which a [`gpu::Executor`] plays on a device and [`reference`] on the
+//! CPU; an application with a pipeline of its own can use them as [`pipelines`] does.
 
 pub mod deepcache;
 pub mod error;
@@ -16,3 +47,8 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
+
+/// The README's code is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -43,8 +43,12 @@ pub struct Gpu {
     limits: wgpu::Limits,
     software: bool,
     subgroup_size: Option<u32>,
+    family: Family,
     fault: Arc<Mutex<Option<Error>>>,
 }
+
+/// The environment variable that overrules the choice of kernels: `tiled` or `broadcast`.
+const FAMILY_VARIABLE: &str = "DEEPCACHE_FAMILY";
 
 /// The features that are taken when the adapter has them. None is required.
 const OPTIONAL: Features = Features::SHADER_F16
@@ -155,22 +159,40 @@ impl Gpu {
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let subgroup_size =
             (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
-        Ok(Self { device, queue, description, features, limits, software, subgroup_size, fault })
+        let family = Family::default();
+        let mut gpu =
+            Self { device, queue, description, features, limits, software, subgroup_size, family, fault };
+        gpu.family = gpu.choose_family()?;
+        Ok(gpu)
     }
 
     /// The kernels that suit this adapter.
-    ///
-    /// The environment variable `DEEPCACHE_FAMILY` (`tiled` or `broadcast`) overrules the choice where the
-    /// adapter can run the family.
     #[must_use]
     pub fn family(&self) -> Family {
-        let forced = std::env::var("DEEPCACHE_FAMILY").unwrap_or_default();
-        match forced.as_str() {
-            "tiled" => Family::Tiled,
-            "broadcast" if self.supports(Family::Broadcast) => Family::Broadcast,
-            _ if self.software && self.supports(Family::Broadcast) => Family::Broadcast,
-            _ => Family::Tiled,
+        self.family
+    }
+
+    /// Chooses the family; the environment variable `DEEPCACHE_FAMILY` overrules the choice.
+    fn choose_family(&self) -> Result<Family> {
+        let suitable = if self.software { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
+        let own = suitable.into_iter().find(|family| self.supports(*family)).unwrap_or_default();
+        let forced = match std::env::var(FAMILY_VARIABLE) {
+            Err(_) => return Ok(own),
+            Ok(name) => match name.as_str() {
+                "" => return Ok(own),
+                "tiled" => Family::Tiled,
+                "broadcast" => Family::Broadcast,
+                other => {
+                    let problem = format!("\"{other}\" is not tiled or broadcast");
+                    return Err(Error::option(FAMILY_VARIABLE, problem));
+                }
+            },
+        };
+        if self.supports(forced) {
+            return Ok(forced);
         }
+        let problem = format!("{} cannot run this family: it needs subgroups of 8 lanes", self.description.name);
+        Err(Error::option(FAMILY_VARIABLE, problem))
     }
 
     /// Whether the adapter can run a family: `broadcast` needs subgroups of exactly 8 lanes.

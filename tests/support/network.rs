@@ -90,7 +90,8 @@ impl Rig {
         read.into_iter().map(|(name, place)| (name, self.values(&place))).collect()
     }
 
-    fn values(&self, tensor: &Tensor) -> Vec<f64> {
+    /// The values of a tensor; an image comes back as `[N, C, H, W]`.
+    pub(crate) fn values(&self, tensor: &Tensor) -> Vec<f64> {
         let bytes = self.memory.read(tensor).unwrap();
         let values: Vec<f64> = match tensor.element() {
             ElementType::F16 => bytes
