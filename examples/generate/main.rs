@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser as _;
 use deepcache::gpu::list_adapters;
 use deepcache::image::{check_writable, write_whole};
 use deepcache::pipelines::{Generation, Latents, Progress, TextToImage, TextToImageRequest};
@@ -19,11 +18,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use options::Options;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::read() {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
+    };
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", Options::explain(&error));
             ExitCode::from(if matches!(error, Error::Option { .. }) { 2 } else { 1 })
         }
     }
@@ -34,13 +39,15 @@ fn run(options: &Options) -> Result<()> {
         return list_devices();
     }
     let mut request = options.request()?;
-    for path in
-        [Some(&options.output), options.save_latents.as_ref(), options.stats.as_ref()].into_iter().flatten()
-    {
-        check_writable(path)?;
-    }
     if let Some(path) = &options.latents {
-        request.latents = Some(Latents::read(path)?);
+        let latents = Latents::read(path)?;
+        request.count = latents.shape()[0];
+        request.latents = Some(latents);
+    }
+    let ends =
+        [0, request.count.saturating_sub(1)].map(|number| numbered(&options.output, number, request.count));
+    for path in ends.iter().chain(&options.save_latents).chain(&options.stats) {
+        check_writable(path)?;
     }
     let mut pipeline = TextToImage::load(&options.model, &options.load_options())?;
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
@@ -110,8 +117,8 @@ fn numbered(path: &Path, number: usize, count: usize) -> PathBuf {
         return path.to_owned();
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-{number}.{extension}"))
+    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
+    path.with_file_name(format!("{stem}-{number}{}", extension.unwrap_or_default()))
 }
 
 fn list_devices() -> Result<()> {

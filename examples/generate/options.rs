@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
-use deepcache::Result;
+use clap::{CommandFactory as _, Parser};
 use deepcache::deepcache::CacheSchedule;
 use deepcache::image::Picture;
 use deepcache::pipelines::{CacheOptions, LoadOptions, StorageType, TextToImageRequest};
 use deepcache::schedulers::SchedulerKind;
+use deepcache::{Error, Result};
 
 /// The model that stands beside this program: small, really trained, 128x128 pictures of coloured shapes.
 const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
@@ -20,6 +20,7 @@ const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
 #[command(
     name = "generate",
     version,
+    override_usage = "generate [OPTIONS] <PROMPT>\n       generate --list-devices",
     after_help = "Examples:
   generate \"a large red circle on a blue background\"
   generate \"a large red circle on a blue background\" --cache-interval 5    the same picture, several times faster
@@ -39,8 +40,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     negative_prompt: String,
 
-    /// Denoising steps: more is finer and slower.
-    #[arg(long, default_value_t = 50)]
+    /// Denoising steps, 1 to 1000: more is finer and slower.
+    #[arg(long, value_name = "N", default_value_t = 50)]
     steps: usize,
 
     /// How strictly the prompt is followed; 1 or less switches guidance off and halves the work.
@@ -52,38 +53,44 @@ pub(crate) struct Options {
     scheduler: Option<String>,
 
     /// DDIM's share of fresh noise in every step: 0 is deterministic, 1 is DDPM.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     eta: f64,
 
     /// Seed of the initial noise: the same noise as PyTorch's on the CPU.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Width of the picture in pixels [default: what the model says].
+    /// Width of the picture in pixels, a multiple of 8 [default: what the model says].
     #[arg(long, value_name = "PIXELS")]
     width: Option<usize>,
 
-    /// Height of the picture in pixels [default: what the model says].
+    /// Height of the picture in pixels, a multiple of 8 [default: what the model says].
     #[arg(long, value_name = "PIXELS")]
     height: Option<usize>,
 
-    /// Number of pictures: out-0.png, out-1.png, …
-    #[arg(long, default_value_t = 1)]
+    /// Number of pictures, all from one seed; the files are numbered: out-0.png, out-1.png, …
+    #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
 
-    /// The file to write.
+    /// The PNG file to write.
     #[arg(long, value_name = "FILE", default_value = "out.png")]
     pub output: PathBuf,
 
-    /// Recompute the deep layers only every N steps (DeepCache): 3 is close to the full picture, 5 faster, 10 rough.
+    /// Recompute the deep layers only every N steps (DeepCache): 3 is close to the full picture, 5 faster, 10 rough [default: every step].
     #[arg(long, value_name = "N", help_heading = "DeepCache")]
     cache_interval: Option<usize>,
 
     /// The skip branch where the network is cut: 0 reuses the most and is the fastest.
-    #[arg(long, value_name = "S", default_value_t = 0, help_heading = "DeepCache")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 0,
+        requires = "cache_interval",
+        help_heading = "DeepCache"
+    )]
     cache_branch: usize,
 
-    /// The GPU, by its number or a part of its name.
+    /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
     device: Option<String>,
 
@@ -99,7 +106,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"], help_heading = "Files and reports")]
     pub latents: Option<PathBuf>,
 
-    /// Write the final latents under the same name, before they are divided by the VAE's scaling factor.
+    /// Write the final latents, also as a tensor "latents", before they are divided by the VAE's scaling factor.
     #[arg(long, value_name = "FILE", help_heading = "Files and reports")]
     pub save_latents: Option<PathBuf>,
 
@@ -117,6 +124,30 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Reads the command line. What is wrong with it comes back as one line; help and version are printed.
+    pub(crate) fn read() -> std::result::Result<Self, String> {
+        Self::try_parse().map_err(|error| {
+            if !error.use_stderr() {
+                error.exit();
+            }
+            let text = error.render().to_string();
+            let end = text.find("Usage:").or_else(|| text.find("For more information")).unwrap_or(text.len());
+            let words: Vec<&str> = text[..end].split_whitespace().skip(1).collect();
+            format!("{} (--help shows all options)", words.join(" "))
+        })
+    }
+
+    /// An error in the words of the command line: `--cache-branch`, where the library says `cache branch`.
+    pub(crate) fn explain(error: &Error) -> String {
+        if let Error::Option { option, problem } = error {
+            let long = option.replace(' ', "-");
+            if Self::command().get_arguments().any(|argument| argument.get_long() == Some(&long)) {
+                return format!("--{long}: {problem}");
+            }
+        }
+        error.to_string()
+    }
+
     pub(crate) fn load_options(&self) -> LoadOptions {
         // `request` has already refused an unknown type
         let storage = self.dtype.as_deref().and_then(|text| text.parse().ok());
@@ -159,10 +190,14 @@ impl Options {
         if !request.negative_prompt.is_empty() {
             text += &format!("\nNegative prompt: {}", request.negative_prompt);
         }
+        let noise = match self.latents.as_deref().and_then(std::path::Path::file_name) {
+            Some(file) => format!("Latents: {}", file.to_string_lossy()),
+            None => format!("Seed: {}", request.seed),
+        };
         let scheduler = request.scheduler.map_or_else(String::new, |kind| kind.to_string());
         text += &format!(
-            "\nSteps: {}, Sampler: {scheduler}, CFG scale: {}, Seed: {}, Size: {}x{}",
-            request.steps, request.guidance_scale, request.seed, picture.width, picture.height
+            "\nSteps: {}, Sampler: {scheduler}, CFG scale: {}, {noise}, Size: {}x{}",
+            request.steps, request.guidance_scale, picture.width, picture.height
         );
         if let Some(name) = self.model.file_name() {
             text += &format!(", Model: {}", name.to_string_lossy());

@@ -8,9 +8,9 @@ use super::context::Gpu;
 use super::memory::{Memory, read_buffer};
 use super::pipelines::{Pipeline, Pipelines};
 use super::profiler::Profile;
-use super::recording::{Command, Cost, Recording};
+use super::recording::{Cost, Recording};
 use super::slots::{PlanMode, SlotPlan, plan_slots};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tensor::Storage;
 
 /// No submission should keep a GPU busy for longer than this: Windows resets one after two seconds.
@@ -148,15 +148,14 @@ impl Executor {
     /// Prepares recordings that are never played at the same time: they share slots.
     ///
     /// # Errors
-    /// [`Error::Limit`] if a tensor is too large to bind, [`Error::OutOfMemory`], and [`Error::Device`] if a
-    /// shader does not compile.
+    /// [`Error::Limit`](crate::Error::Limit) if a tensor is too large to bind,
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), and [`Error::Device`](crate::Error::Device) if a shader
+    /// does not compile.
     ///
     /// # Panics
     /// If a recording uses external memory that was not allocated.
     pub fn prepare(&mut self, memory: &Memory, recordings: &[&Recording]) -> Result<Vec<Program>> {
-        for command in recordings.iter().flat_map(|recording| recording.commands()) {
-            self.check_limits(command)?;
-        }
+        memory.check(recordings)?;
         let plan = plan_slots(recordings, self.mode);
         let mut slots = Vec::with_capacity(plan.slots.len());
         for (index, &bytes) in plan.slots.iter().enumerate() {
@@ -168,21 +167,6 @@ impl Executor {
         }
         self.plan = plan;
         Ok(programs)
-    }
-
-    fn check_limits(&self, command: &Command) -> Result<()> {
-        let limit = self.gpu.binding_limit();
-        for (binding, name) in command.bindings.iter().zip(command.shader.bindings) {
-            if binding.tensor.bytes() > limit {
-                return Err(Error::Limit {
-                    what: format!("{} ({name} {})", command.label, binding.tensor.shape()),
-                    needed: binding.tensor.bytes(),
-                    limit,
-                    advice: "use a smaller picture, fewer pictures at once, or 16-bit storage",
-                });
-            }
-        }
-        Ok(())
     }
 
     fn slot(&self, index: usize, bytes: u64) -> Result<wgpu::Buffer> {
@@ -278,7 +262,8 @@ impl Executor {
     /// Encodes and submits one play; returns before the device has finished it.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and other faults of the device, possibly those of an earlier play.
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) and other faults of the device, possibly those of an earlier
+    /// play.
     pub fn play(&mut self, program: &Program) -> Result<Play> {
         if self.profile.is_some() && self.gpu.has_timestamps() {
             return self.play_profiled(program);
@@ -317,7 +302,7 @@ impl Executor {
     /// Waits for everything that was submitted.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and other faults of the device.
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) and other faults of the device.
     pub fn finish(&mut self) -> Result<()> {
         self.in_flight.clear();
         self.gpu.wait(None)
@@ -326,7 +311,7 @@ impl Executor {
     /// Seconds on the GPU of each play since the last call; `None` where the adapter has no timestamps.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and other faults of the device.
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) and other faults of the device.
     pub fn durations(&mut self, plays: &[Play]) -> Result<Vec<Option<f64>>> {
         let times = match (&self.queries, std::mem::take(&mut self.next_query)) {
             (Some(queries), count @ 1..) => self.timestamps(queries, count)?,

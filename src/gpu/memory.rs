@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context::Gpu;
+use super::recording::Recording;
 use crate::error::{Error, Result};
 use crate::tensor::{External, Tensor};
 
@@ -26,6 +27,9 @@ const SHARED_BUFFER: u64 = 256 << 20;
 
 /// Bytes that are handed to the queue before it is made to copy them.
 const UPLOAD_WINDOW: u64 = 64 << 20;
+
+/// What helps where one tensor is too large; pictures are made one by one, so that their number does not matter.
+const ADVICE: &str = "use a smaller picture, or 16-bit storage";
 
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -107,6 +111,24 @@ impl Memory {
         Ok(())
     }
 
+    /// Checks that the device can bind every tensor of the recordings; allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] naming the first tensor that is too large.
+    pub fn check(&self, recordings: &[&Recording]) -> Result<()> {
+        let limit = self.gpu.binding_limit();
+        for command in recordings.iter().flat_map(|recording| recording.commands()) {
+            for (binding, name) in command.bindings.iter().zip(command.shader.bindings) {
+                let needed = binding.tensor.bytes();
+                if needed > limit {
+                    let what = format!("{} ({name} {})", command.label, binding.tensor.shape());
+                    return Err(Error::Limit { what, needed, limit, advice: ADVICE });
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn bindable(&self, tensor: &Tensor) -> Result<u64> {
         let (needed, limit) = (tensor.bytes(), self.gpu.binding_limit());
         if needed > limit {
@@ -114,7 +136,7 @@ impl Memory {
                 what: format!("{} {}", external(tensor).label(), tensor.shape()),
                 needed,
                 limit,
-                advice: "use a smaller picture, fewer pictures at once, or 16-bit storage",
+                advice: ADVICE,
             });
         }
         Ok(needed.next_multiple_of(4).max(4))

@@ -79,6 +79,9 @@ pub(crate) use source;
 /// The most workgroups in one dimension that every device allows.
 const GRID_LIMIT: u32 = 65_535;
 
+/// The most pixels of a picture: convolutions count tiles of 64 along one dimension of the grid.
+pub(crate) const MOST_PIXELS: usize = 64 * GRID_LIMIT as usize;
+
 /// Workgroups in two dimensions for `count` values, `per_workgroup` each; the shader's `linear_index` undoes it.
 pub(crate) fn linear_grid(count: usize, per_workgroup: u32) -> [u32; 3] {
     let groups = u32::try_from(count).unwrap_or(u32::MAX).div_ceil(per_workgroup).max(1);

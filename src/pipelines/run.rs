@@ -134,13 +134,22 @@ impl Run {
         decode.place(&packed, &pixels);
 
         let kept = kept.map(|(_, kept)| kept);
-        memory.allocate(conditioning.tensors(), Purpose::Persistent)?;
-        memory.allocate([&ids, &state, &table, &scaled, &pixels], Purpose::Persistent)?;
-        memory.allocate(&noise, Purpose::Persistent)?;
-        memory.allocate(&kept, Purpose::Cache)?;
+        let own = [&ids, &state, &table, &scaled, &pixels];
+        let persistent: Vec<&Tensor> = conditioning.tensors().chain(own).chain(&noise).collect();
         let mut recordings = vec![&prompt, &full, &decode];
         recordings.extend(&shallow);
-        let mut programs = executor.prepare(memory, &recordings)?.into_iter();
+        // What is too large for this device is found before anything is allocated.
+        let programs = memory
+            .check(&recordings)
+            .and_then(|()| memory.allocate(persistent.iter().copied(), Purpose::Persistent))
+            .and_then(|()| memory.allocate(&kept, Purpose::Cache))
+            .and_then(|()| executor.prepare(memory, &recordings))
+            .inspect_err(|_| {
+                for tensor in persistent.iter().copied().chain(&kept) {
+                    memory.release(tensor);
+                }
+            })?;
+        let mut programs = programs.into_iter();
         let mut next = || programs.next().expect("a program for every recording");
         let programs =
             Programs { prompt: next(), full: next(), decode: next(), shallow: shallow.is_some().then(next) };

@@ -11,6 +11,7 @@ use super::{LoadOptions, Progress, Statistics, StepKind, StepStatistics, Storage
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Play, Profile, Purpose};
 use crate::image::Picture;
+use crate::kernels::MOST_PIXELS;
 use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::unet::{UNet, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeDecoder};
@@ -28,6 +29,9 @@ const USUAL_LATENTS: [usize; 2] = [64, 64];
 
 /// More pictures than this in one call are taken for a mistake.
 const MOST_PICTURES: usize = 1024;
+
+/// A stronger guidance than this, to either side, is taken for a mistake.
+const MOST_GUIDANCE: f64 = 1e6;
 
 /// A loaded Stable Diffusion v1 model on one GPU.
 ///
@@ -169,8 +173,7 @@ impl TextToImage {
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let started = Instant::now();
-        let mut generator = TorchGenerator::new(request.seed);
-        let noise = self.noise(request, &mut generator)?;
+        let shape = self.latents_shape(request)?;
         let kind = self.scheduler_kind(request)?;
         let trajectory = self.scheduler.trajectory(kind, request.steps, request.eta)?;
         let calls = full_calls(request.cache.as_ref().map(|cache| &cache.schedule), trajectory.calls.len())?;
@@ -180,7 +183,7 @@ impl TextToImage {
         if progress(Progress::Encoding).is_break() {
             return Err(Error::Cancelled { completed: 0, steps: calls.len() });
         }
-        let [_, _, height, width] = noise.shape();
+        let [_, _, height, width] = shape;
         #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
         let plan = Plan {
             size: [height, width],
@@ -191,7 +194,15 @@ impl TextToImage {
             element: self.storage.element(),
         };
         let run = Run::prepare(&self.models, &plan, &mut self.memory, &mut self.executor)?;
-        let outcome = self.play(&run, &trajectory, &calls, &ids, &noise, generator, started, &mut progress);
+        // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
+        let mut generator = TorchGenerator::new(request.seed);
+        let noise = match &request.latents {
+            Some(latents) => Ok(latents.clone()),
+            None => Latents::new(shape, generator.normal(shape.iter().product())),
+        };
+        let outcome = noise.and_then(|noise| {
+            self.play(&run, &trajectory, &calls, &ids, &noise, generator, started, &mut progress)
+        });
         run.release(&mut self.memory);
         let (pictures, latents, statistics) = outcome?;
         Ok(Generation { pictures, latents, statistics, warnings })
@@ -277,36 +288,48 @@ impl TextToImage {
         })
     }
 
-    /// The initial noise of the request, which also decides size and number of the pictures.
-    fn noise(&self, request: &TextToImageRequest, generator: &mut TorchGenerator) -> Result<Latents> {
+    /// `[N, C, h, w]` of the request's latents, which decide size and number of the pictures.
+    fn latents_shape(&self, request: &TextToImageRequest) -> Result<[usize; 4]> {
         let (unet, vae) = (self.models.unet.config(), self.models.vae.config());
         let factor = vae.upsampling();
-        if !request.guidance_scale.is_finite() {
-            return Err(Error::option(
-                "guidance scale",
-                format!("{} is not a number", request.guidance_scale),
-            ));
+        if request.guidance_scale.is_nan() || request.guidance_scale.abs() > MOST_GUIDANCE {
+            let problem = format!(
+                "{} is not a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}",
+                request.guidance_scale
+            );
+            return Err(Error::option("guidance scale", problem));
         }
+        let in_range = |count: usize| {
+            if count == 0 || count > MOST_PICTURES {
+                let problem = format!("{count} is not between 1 and {MOST_PICTURES}");
+                return Err(Error::option("count", problem));
+            }
+            Ok(())
+        };
         if let Some(latents) = &request.latents {
-            let [_, channels, height, width] = latents.shape();
+            let [count, channels, height, width] = latents.shape();
             if channels != unet.in_channels {
                 let problem = format!("have {channels} channels, this model needs {}", unet.in_channels);
                 return Err(Error::option("latents", problem));
             }
+            in_range(count)?;
             for (option, wanted, side) in
                 [("width", request.width, width), ("height", request.height, height)]
             {
-                if wanted.is_some_and(|wanted| wanted != side * factor) {
-                    let problem = format!("is not that of the given latents, {}", side * factor);
+                let side = side.saturating_mul(factor);
+                if let Some(wanted) = wanted.filter(|wanted| *wanted != side) {
+                    let problem = format!("{wanted} is not that of the given latents, {side}");
                     return Err(Error::option(option, problem));
                 }
+                if side > LONGEST_SIDE {
+                    let problem = format!("make the {option} {side}, at most {LONGEST_SIDE} is possible");
+                    return Err(Error::option("latents", problem));
+                }
             }
-            return Ok(latents.clone());
+            check_pixels(height * factor, width * factor)?;
+            return Ok(latents.shape());
         }
-        if request.count == 0 || request.count > MOST_PICTURES {
-            let problem = format!("{} is not between 1 and {MOST_PICTURES}", request.count);
-            return Err(Error::option("count", problem));
-        }
+        in_range(request.count)?;
         let [own_height, own_width] = unet.sample_size.unwrap_or(USUAL_LATENTS).map(|extent| extent * factor);
         let side = |option: &str, wanted: Option<usize>, own: usize| {
             let side = wanted.unwrap_or(own);
@@ -317,14 +340,10 @@ impl TextToImage {
             }
             Ok(side / factor)
         };
-        let shape = [
-            request.count,
-            unet.in_channels,
-            side("height", request.height, own_height)?,
-            side("width", request.width, own_width)?,
-        ];
-        let values = generator.normal(shape.iter().product());
-        Latents::new(shape, values)
+        let height = side("height", request.height, own_height)?;
+        let width = side("width", request.width, own_width)?;
+        check_pixels(height * factor, width * factor)?;
+        Ok([request.count, unet.in_channels, height, width])
     }
 
     /// Token ids, the negative prompt's first, and what was cut.
@@ -394,6 +413,15 @@ impl TextToImage {
     }
 }
 
+fn check_pixels(height: usize, width: usize) -> Result<()> {
+    let pixels = height * width;
+    if pixels > MOST_PIXELS {
+        let problem = format!("{width}x{height} are {pixels} pixels, at most {MOST_PIXELS} are possible");
+        return Err(Error::option("width and height", problem));
+    }
+    Ok(())
+}
+
 /// Models that were not made for each other are found before anything is loaded.
 fn check_fit(
     directory: &ModelDirectory,
@@ -418,6 +446,11 @@ fn check_fit(
         let problem =
             format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
         return Err(Error::config(&directory.text_encoder.config, "max_position_embeddings", problem));
+    }
+    if tokenizer.vocabulary_size() > clip.vocab_size {
+        let problem =
+            format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
+        return Err(Error::config(&directory.text_encoder.config, "vocab_size", problem));
     }
     Ok(())
 }

@@ -90,6 +90,12 @@ impl ClipTokenizer {
         self.max_length
     }
 
+    /// The number of tokens that have an id, those added to the vocabulary included.
+    #[must_use]
+    pub fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
     /// Encodes a prompt; what does not fit is cut off and given back as text.
     ///
     /// # Errors

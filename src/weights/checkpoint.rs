@@ -137,7 +137,8 @@ impl Checkpoint {
         if !others.is_empty() {
             problem += &format!(" (so is \"{}\", its other name)", others.join("\", \""));
         }
-        if let Some(near) = nearest(name, self.entries.keys()) {
+        let mut names = std::iter::once(name).chain(others.iter().map(String::as_str));
+        if let Some(near) = names.find_map(|name| nearest(name, self.entries.keys())) {
             problem += &format!("; there is \"{near}\"");
         }
         if self.files.len() > 1 {

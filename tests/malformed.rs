@@ -1,0 +1,870 @@
+//! Malformed input through the public front doors: every row ends in an error that names what is wrong, soon and
+//! without a panic.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+#[path = "support/malformed.rs"]
+mod support;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use deepcache::deepcache::CacheSchedule;
+use deepcache::image::{Picture, check_writable, write_whole};
+use deepcache::pipelines::{CacheOptions, Latents, StorageType, TextToImage, TextToImageRequest};
+use deepcache::{Error, Result};
+use safetensors::Dtype;
+use serde_json::{Value, json};
+use support::{Kind, Model, gpu, says};
+
+/// How a file of the model is changed.
+enum Change {
+    Text(&'static str),
+    Bytes(fn(&mut Vec<u8>)),
+    /// One key of a JSON file; the pointer is RFC 6901's.
+    Key(&'static str, Value),
+    /// One key of the header of a safetensors file.
+    Header(&'static str, Value),
+    /// One tensor of a safetensors file, stored anew.
+    Tensor(&'static str, Dtype, &'static [usize], fn(usize) -> Vec<u8>),
+    /// Another file of the model in its place.
+    Copy(&'static str),
+    Rename(&'static str),
+    Remove,
+}
+
+/// Name, file, change, kind of error, words of its sentence.
+type FileRow = (&'static str, &'static str, Change, Kind, &'static [&'static str]);
+
+const INDEX: &str = "model_index.json";
+const CLIP: &str = "text_encoder/config.json";
+const UNET: &str = "unet/config.json";
+const VAE: &str = "vae/config.json";
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+const CLIP_WEIGHTS: &str = "text_encoder/model.safetensors";
+const UNET_WEIGHTS: &str = "unet/diffusion_pytorch_model.safetensors";
+const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model.safetensors";
+const FIRST_BIAS: &str = "encoder.layers.0.layer_norm1.bias";
+
+fn f16(value: f32) -> Vec<u8> {
+    half::f16::from_f32(value).to_le_bytes().to_vec()
+}
+
+fn weight_rows() -> Vec<FileRow> {
+    use Change::{Bytes, Copy, Header, Rename, Tensor, Text};
+    use Kind::Weights;
+    vec![
+        ("no bytes", CLIP_WEIGHTS, Text(""), Weights, &["model.safetensors", "is empty"]),
+        ("three bytes", CLIP_WEIGHTS, Text("abc"), Weights, &["model.safetensors", "3 bytes", "8"]),
+        (
+            "a cut header",
+            CLIP_WEIGHTS,
+            Bytes(|b| b.truncate(100)),
+            Weights,
+            &["header of 3640 bytes", "92 follow"],
+        ),
+        (
+            "a header longer than the file",
+            CLIP_WEIGHTS,
+            Bytes(|b| b[4] = 1),
+            Weights,
+            &["claims a header of", "follow"],
+        ),
+        (
+            "the longest header",
+            CLIP_WEIGHTS,
+            Bytes(|b| b[..8].fill(255)),
+            Weights,
+            &["18446744073709551615 bytes"],
+        ),
+        ("a header that is not JSON", CLIP_WEIGHTS, Bytes(|b| b[8] = b'x'), Weights, &["not JSON"]),
+        ("a header that is not text", CLIP_WEIGHTS, Bytes(|b| b[9] = 255), Weights, &["not text"]),
+        (
+            "a header of something else",
+            CLIP_WEIGHTS,
+            Bytes(|b| *b = b"\x07\0\0\0\0\0\0\0{\"a\":1}".to_vec()),
+            Weights,
+            &["does not describe tensors"],
+        ),
+        (
+            "cut values",
+            CLIP_WEIGHTS,
+            Bytes(|b| b.truncate(b.len() - 1)),
+            Weights,
+            &["962559 bytes", "962560", "cut off"],
+        ),
+        ("bytes behind the values", CLIP_WEIGHTS, Bytes(|b| b.push(0)), Weights, &["962561 bytes", "962560"]),
+        (
+            "a Git LFS pointer",
+            UNET_WEIGHTS,
+            Text("version https://git-lfs.github.com/spec/v1\n"),
+            Weights,
+            &["git lfs pull"],
+        ),
+        (
+            "offsets beyond the file",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/data_offsets/1", json!(1_000_000_000)),
+            Weights,
+            &["model.safetensors", "final_layer_norm.weight"],
+        ),
+        (
+            "offsets that overlap",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/data_offsets/0", json!(0)),
+            Weights,
+            &["final_layer_norm", "offsets", "damaged"],
+        ),
+        (
+            "offsets backwards",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/data_offsets", json!([962_560, 962_304])),
+            Weights,
+            &["final_layer_norm", "offsets"],
+        ),
+        (
+            "offsets below zero",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/data_offsets/0", json!(-1)),
+            Weights,
+            &["does not describe tensors", "-1"],
+        ),
+        (
+            "a shape of other size",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/shape", json!([129])),
+            Weights,
+            &["final_layer_norm.weight", "[129]", "258 bytes", "256 apart"],
+        ),
+        (
+            "a shape beyond counting",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/shape", json!([1_u64 << 40, 1_u64 << 40])),
+            Weights,
+            &["final_layer_norm.weight", "absurd shape"],
+        ),
+        (
+            "a huge shape",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/shape", json!([1_u64 << 50])),
+            Weights,
+            &["final_layer_norm.weight", "1125899906842624"],
+        ),
+        (
+            "an unknown type",
+            CLIP_WEIGHTS,
+            Header("/final_layer_norm.weight/dtype", json!("F17")),
+            Weights,
+            &["does not describe tensors", "F17"],
+        ),
+        (
+            "an unsupported type",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::F64, &[128], |_| vec![0; 8]),
+            Weights,
+            &[FIRST_BIAS, "F64", "supported are F16, BF16 and F32"],
+        ),
+        (
+            "integers",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::I32, &[128], |_| vec![0; 4]),
+            Weights,
+            &[FIRST_BIAS, "holds integers", "F16"],
+        ),
+        (
+            "a wrong shape",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::F16, &[64], |_| f16(0.0)),
+            Weights,
+            &[FIRST_BIAS, "[64]", "expected [128]"],
+        ),
+        (
+            "a wrong rank",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::F16, &[128, 1], |_| f16(0.0)),
+            Weights,
+            &[FIRST_BIAS, "[128, 1]", "expected [128]"],
+        ),
+        (
+            "no values",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::F16, &[0], |_| f16(0.0)),
+            Weights,
+            &[FIRST_BIAS, "[0]", "expected [128]"],
+        ),
+        ("another name", CLIP_WEIGHTS, Rename(FIRST_BIAS), Weights, &[FIRST_BIAS, "is missing", "there is"]),
+        (
+            "NaN",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::F16, &[128], |i| f16(if i == 7 { f32::NAN } else { 0.0 })),
+            Weights,
+            &[FIRST_BIAS, "not finite (NaN) at [7]"],
+        ),
+        (
+            "infinity",
+            CLIP_WEIGHTS,
+            Tensor(FIRST_BIAS, Dtype::F16, &[128], |i| f16(if i == 9 { f32::INFINITY } else { 0.0 })),
+            Weights,
+            &[FIRST_BIAS, "not finite (infinity) at [9]"],
+        ),
+        (
+            "the text encoder as U-Net",
+            UNET_WEIGHTS,
+            Copy(CLIP_WEIGHTS),
+            Weights,
+            &["unet", "conv_in.weight", "is missing"],
+        ),
+        ("the U-Net as VAE", VAE_WEIGHTS, Copy(UNET_WEIGHTS), Weights, &["vae", "is missing"]),
+        (
+            "only a pickle",
+            UNET_WEIGHTS,
+            Change::Remove,
+            Weights,
+            &["unet", "looked for diffusion_pytorch_model.safetensors"],
+        ),
+    ]
+}
+
+fn config_rows() -> Vec<FileRow> {
+    use Change::{Key, Remove, Text};
+    use Kind::{Config, Io, Option, Weights};
+    vec![
+        ("not JSON", UNET, Text("{"), Config, &["unet", "config.json", "is not JSON"]),
+        ("no object", VAE, Text("[1]"), Config, &["vae", "config.json", "is not a JSON object"]),
+        (
+            "not text",
+            CLIP,
+            Change::Bytes(|b| b[0] = 255),
+            Io,
+            &["text_encoder", "config.json", "cannot read"],
+        ),
+        (
+            "nested beyond reason",
+            UNET,
+            Change::Bytes(|b| *b = vec![b'['; 1 << 20]),
+            Config,
+            &["config.json", "is not JSON"],
+        ),
+        ("no file", VAE, Remove, Config, &["vae", "config.json", "does not exist"]),
+        (
+            "an unknown key",
+            UNET,
+            Key("/novelty", json!(1)),
+            Config,
+            &["config.json", "\"novelty\"", "not known"],
+        ),
+        (
+            "SDXL's key",
+            UNET,
+            Key("/addition_embed_type", json!("text_time")),
+            Config,
+            &["\"addition_embed_type\"", "text_time", "supported is null"],
+        ),
+        (
+            "an unknown block",
+            UNET,
+            Key("/down_block_types/0", json!("AttnDownBlock2D")),
+            Config,
+            &["\"down_block_types\"", "AttnDownBlock2D", "CrossAttnDownBlock2D"],
+        ),
+        (
+            "zero channels",
+            UNET,
+            Key("/in_channels", json!(0)),
+            Config,
+            &["\"in_channels\"", "found 0", "positive"],
+        ),
+        (
+            "negative channels",
+            UNET,
+            Key("/in_channels", json!(-4)),
+            Config,
+            &["\"in_channels\"", "found -4", "positive"],
+        ),
+        ("half a channel", UNET, Key("/in_channels", json!(4.5)), Config, &["\"in_channels\"", "4.5"]),
+        (
+            "absurd channels",
+            UNET,
+            Key("/block_out_channels/0", json!(1_u64 << 40)),
+            Config,
+            &["\"block_out_channels\"", "at most 65536"],
+        ),
+        (
+            "large channels",
+            UNET,
+            Key("/block_out_channels/0", json!(65_536)),
+            Weights,
+            &["unet", "expected", "65536"],
+        ),
+        (
+            "too few levels",
+            UNET,
+            Key("/block_out_channels", json!([32])),
+            Config,
+            &["\"block_out_channels\"", "1 levels"],
+        ),
+        (
+            "text for a number",
+            UNET,
+            Key("/layers_per_block", json!("2")),
+            Config,
+            &["\"layers_per_block\"", "\"2\""],
+        ),
+        (
+            "absurd layers",
+            UNET,
+            Key("/layers_per_block", json!(65)),
+            Config,
+            &["\"layers_per_block\"", "at most 64"],
+        ),
+        (
+            "more layers than weights",
+            UNET,
+            Key("/layers_per_block", json!(3)),
+            Weights,
+            &["unet", "is missing"],
+        ),
+        (
+            "heads that do not divide",
+            UNET,
+            Key("/attention_head_dim", json!(3)),
+            Config,
+            &["\"attention_head_dim\"", "3 heads"],
+        ),
+        (
+            "groups that do not divide",
+            VAE,
+            Key("/norm_num_groups", json!(5)),
+            Config,
+            &["\"norm_num_groups\"", "found 5", "divide"],
+        ),
+        (
+            "a scaling factor of zero",
+            VAE,
+            Key("/scaling_factor", json!(0)),
+            Config,
+            &["\"scaling_factor\"", "found 0", "positive"],
+        ),
+        (
+            "an activation of another kind",
+            CLIP,
+            Key("/hidden_act", json!("relu")),
+            Config,
+            &["\"hidden_act\"", "relu", "quick_gelu or gelu"],
+        ),
+        ("another text encoder", CLIP, Key("/model_type", json!("t5")), Config, &["\"model_type\"", "t5"]),
+        (
+            "absurd text layers",
+            CLIP,
+            Key("/num_hidden_layers", json!(1024)),
+            Weights,
+            &["text_encoder", "layers.2", "is missing"],
+        ),
+        (
+            "an epsilon of one",
+            CLIP,
+            Key("/layer_norm_eps", json!(1.0)),
+            Config,
+            &["\"layer_norm_eps\"", "found 1"],
+        ),
+        (
+            "a U-Net for another text encoder",
+            UNET,
+            Key("/cross_attention_dim", json!(768)),
+            Config,
+            &["\"cross_attention_dim\"", "768", "the text encoder makes 128"],
+        ),
+        (
+            "a U-Net for another VAE",
+            UNET,
+            Key("/in_channels", json!(9)),
+            Config,
+            &["\"in_channels\"", "found 9 in and 4 out", "4 latent channels"],
+        ),
+        (
+            "a tokenizer longer than the positions",
+            "tokenizer/tokenizer_config.json",
+            Key("/model_max_length", json!(77)),
+            Config,
+            &["\"max_position_embeddings\"", "found 24", "77"],
+        ),
+        (
+            "a tokenizer larger than the vocabulary",
+            CLIP,
+            Key("/vocab_size", json!(600)),
+            Config,
+            &["\"vocab_size\"", "found 600", "636 tokens"],
+        ),
+        ("no model_index.json", INDEX, Remove, Option, &["model", "has no model_index.json"]),
+        ("a damaged model_index.json", INDEX, Text("nonsense"), Config, &["model_index.json", "is not JSON"]),
+        (
+            "an inpainting pipeline",
+            INDEX,
+            Key("/_class_name", json!("StableDiffusionInpaintPipeline")),
+            Config,
+            &["\"_class_name\"", "StableDiffusionInpaintPipeline", "supported is StableDiffusionPipeline"],
+        ),
+        (
+            "SDXL",
+            INDEX,
+            Key("/_class_name", json!("StableDiffusionXLPipeline")),
+            Config,
+            &["\"_class_name\"", "StableDiffusionXLPipeline"],
+        ),
+        (
+            "another VAE",
+            INDEX,
+            Key("/vae/1", json!("AutoencoderTiny")),
+            Config,
+            &["\"vae\"", "AutoencoderTiny", "AutoencoderKL"],
+        ),
+        (
+            "a damaged tokenizer.json",
+            "tokenizer/tokenizer.json",
+            Text("{\"model\": "),
+            Config,
+            &["tokenizer.json", "is not JSON"],
+        ),
+        (
+            "a tokenizer of another kind",
+            "tokenizer/tokenizer.json",
+            Key("/model/type", json!("WordPiece")),
+            Config,
+            &["tokenizer.json", "BPE", "WordPiece"],
+        ),
+        (
+            "an id without place",
+            "tokenizer/tokenizer.json",
+            Key("/model/vocab/a", json!(70_000)),
+            Config,
+            &["tokenizer.json", "70000"],
+        ),
+        (
+            "a merge of nothing",
+            "tokenizer/tokenizer.json",
+            Key("/model/merges/0", json!("one")),
+            Config,
+            &["merge 0", "two tokens"],
+        ),
+        (
+            "a negative length",
+            "tokenizer/tokenizer_config.json",
+            Key("/model_max_length", json!(-1)),
+            Config,
+            &["\"model_max_length\"", "found -1"],
+        ),
+        ("a damaged scheduler", SCHEDULER, Text("}"), Config, &["scheduler_config.json", "is not JSON"]),
+        (
+            "an unknown key of a scheduler",
+            SCHEDULER,
+            Key("/novelty", json!(1)),
+            Config,
+            &["scheduler_config.json", "\"novelty\""],
+        ),
+        (
+            "no training timesteps",
+            SCHEDULER,
+            Key("/num_train_timesteps", json!(0)),
+            Config,
+            &["\"num_train_timesteps\"", "found 0"],
+        ),
+        (
+            "absurd training timesteps",
+            SCHEDULER,
+            Key("/num_train_timesteps", json!(1_u64 << 60)),
+            Config,
+            &["\"num_train_timesteps\"", "1 to 1000000"],
+        ),
+        ("negative noise", SCHEDULER, Key("/beta_start", json!(-0.1)), Config, &["\"beta_start\"", "-0.1"]),
+        (
+            "an unknown noise schedule",
+            SCHEDULER,
+            Key("/beta_schedule", json!("cubic")),
+            Config,
+            &["\"beta_schedule\"", "cubic", "scaled_linear"],
+        ),
+    ]
+}
+
+#[test]
+fn damaged_models_are_explained() {
+    let gpu = gpu();
+    let model = Model::new();
+    for (name, file, change, kind, words) in weight_rows().into_iter().chain(config_rows()) {
+        model.change(file, &change);
+        for storage in [StorageType::F32, StorageType::F16] {
+            if storage == StorageType::F16 && !gpu.has_f16() {
+                continue;
+            }
+            let outcome = soon(name, || TextToImage::load_on(gpu.clone(), model.path(), Some(storage)));
+            says(name, outcome, kind, words);
+        }
+        model.restore(file);
+    }
+    TextToImage::load_on(gpu, model.path(), None).expect("the model is whole again");
+}
+
+#[test]
+fn halves_that_would_overflow_are_refused_as_halves_only() {
+    let gpu = gpu();
+    let model = Model::new();
+    let large = Change::Tensor("encoder.layers.0.mlp.fc1.weight", Dtype::F32, &[512, 128], |index| {
+        if index == 3 { 70_000_f32 } else { 0.0 }.to_le_bytes().to_vec()
+    });
+    model.change(CLIP_WEIGHTS, &large);
+    let load = |storage| TextToImage::load_on(gpu.clone(), model.path(), Some(storage));
+    load(StorageType::F32).expect("an f32 holds 70000");
+    let words = ["text_encoder", "mlp.fc1.weight", "70000 at [0, 3]", "65504", "use f32"];
+    if gpu.has_f16() {
+        says("a value beyond f16", load(StorageType::F16), Kind::Weights, &words);
+    } else {
+        says("no f16", load(StorageType::F16), Kind::Option, &["dtype", "use f32"]);
+    }
+}
+
+#[test]
+fn what_is_no_model_is_explained() {
+    let model = Model::new();
+    let root = model.path();
+    fs::create_dir(root.join("empty")).unwrap();
+    let load = |path: &Path| {
+        soon("a path", || TextToImage::load(path, &deepcache::pipelines::LoadOptions::default()))
+    };
+    says("nothing", load(&root.join("nothing")), Kind::Option, &["model", "nothing", "does not exist"]);
+    says("a file", load(&root.join(INDEX)), Kind::Option, &["model", "is a file", "directory"]);
+    says("a file within", load(&root.join(UNET)), Kind::Option, &["is a file"]);
+    says("an empty folder", load(&root.join("empty")), Kind::Option, &["is empty", "model_index.json"]);
+    fs::rename(root.join(UNET_WEIGHTS), root.join("unet/diffusion_pytorch_model.bin")).unwrap();
+    let words = ["diffusion_pytorch_model.bin", "PyTorch pickle", "convert"];
+    says("a pickle", load(&root), Kind::Weights, &words);
+    fs::remove_dir_all(root.join("tokenizer")).unwrap();
+    fs::rename(root.join("unet/diffusion_pytorch_model.bin"), root.join(UNET_WEIGHTS)).unwrap();
+    says("no tokenizer", load(&root), Kind::Config, &["model_index.json", "the folder tokenizer", "missing"]);
+}
+
+/// Every key of every configuration with every kind of value: refused, or found not to fit, but never a panic. The
+/// VAE's weights are cut off, so that nothing is accepted.
+#[test]
+fn no_value_of_any_key_panics() {
+    let gpu = gpu();
+    let model = Model::new();
+    model.change(VAE_WEIGHTS, &Change::Bytes(|bytes| bytes.truncate(1 << 20)));
+    let values = [json!(null), json!(0), json!(1), json!(-1), json!(1e300), json!([]), json!({})];
+    for file in [
+        UNET,
+        VAE,
+        CLIP,
+        SCHEDULER,
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/special_tokens_map.json",
+        INDEX,
+    ] {
+        let whole: Value = serde_json::from_slice(&fs::read(model.path().join(file)).unwrap()).unwrap();
+        for key in whole.as_object().unwrap().keys() {
+            for value in &values {
+                let mut changed = whole.clone();
+                changed[key] = value.clone();
+                fs::write(model.path().join(file), changed.to_string()).unwrap();
+                let name = format!("{file}: {key}: {value}");
+                let outcome =
+                    soon(&name, || TextToImage::load_on(gpu.clone(), model.path(), Some(StorageType::F32)));
+                let message = outcome.expect_err(&name).to_string();
+                assert!(
+                    message.contains("json") || message.contains("safetensors"),
+                    "{name}: {message} names no file"
+                );
+            }
+        }
+        model.restore(file);
+    }
+}
+
+/// Runs what should fail, and measures that it fails soon.
+fn soon<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let outcome = work();
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(20), "{name}: took {took:?}");
+    outcome
+}
+
+type RequestRow = (&'static str, fn(&mut TextToImageRequest), Kind, &'static [&'static str]);
+
+fn cached(interval: usize, branch: usize) -> Option<CacheOptions> {
+    Some(CacheOptions { schedule: CacheSchedule::Uniform { interval }, branch })
+}
+
+fn latents(shape: [usize; 4]) -> Option<Latents> {
+    Some(Latents::new(shape, vec![0.5; shape.iter().product()]).unwrap())
+}
+
+fn request_rows() -> Vec<RequestRow> {
+    use Kind::{Limit, Option};
+    vec![
+        ("no steps", |r| r.steps = 0, Option, &["steps", "1 to 1000", "found 0"]),
+        ("more steps than timesteps", |r| r.steps = 1001, Option, &["steps", "1 to 1000", "found 1001"]),
+        ("endless steps", |r| r.steps = usize::MAX, Option, &["steps", "1 to 1000"]),
+        ("a width of 100", |r| r.width = Some(100), Option, &["width", "100", "multiple of 8"]),
+        ("no width", |r| r.width = Some(0), Option, &["width", "0 is not", "between 8 and 16384"]),
+        (
+            "a width of a milliard",
+            |r| r.width = Some(1_000_000_000),
+            Option,
+            &["width", "1000000000", "16384"],
+        ),
+        ("an endless height", |r| r.height = Some(usize::MAX), Option, &["height", "16384"]),
+        (
+            "the largest sides",
+            |r| (r.width, r.height) = (Some(16_384), Some(16_384)),
+            Option,
+            &["width and height", "16384x16384 are 268435456 pixels", "4194240"],
+        ),
+        (
+            "the largest pictures",
+            |r| (r.width, r.height, r.count) = (Some(16_384), Some(16_384), 1024),
+            Option,
+            &["16384x16384", "4194240"],
+        ),
+        (
+            "latents of the largest sides",
+            |r| r.latents = latents([1, 4, 2048, 2048]),
+            Option,
+            &["16384x16384", "4194240"],
+        ),
+        (
+            "the largest picture",
+            |r| (r.width, r.height) = (Some(2048), Some(2040)),
+            Limit,
+            &["MiB", "allows", "smaller picture"],
+        ),
+        (
+            "many large pictures",
+            |r| (r.width, r.height, r.count) = (Some(2048), Some(2040), 1024),
+            Limit,
+            &["MiB", "allows", "smaller picture"],
+        ),
+        (
+            "a large picture, cached",
+            |r| (r.width, r.height, r.cache) = (Some(2048), Some(2040), cached(3, 0)),
+            Limit,
+            &["MiB"],
+        ),
+        ("no pictures", |r| r.count = 0, Option, &["count", "0 is not between 1 and 1024"]),
+        ("a milliard pictures", |r| r.count = 1_000_000_000, Option, &["count", "1000000000"]),
+        ("guidance of NaN", |r| r.guidance_scale = f64::NAN, Option, &["guidance scale", "NaN", "number"]),
+        ("infinite guidance", |r| r.guidance_scale = f64::INFINITY, Option, &["guidance scale", "inf"]),
+        ("guidance beyond f32", |r| r.guidance_scale = 1e300, Option, &["guidance scale", "1000000"]),
+        (
+            "eta of NaN",
+            |r| (r.eta, r.scheduler) = (f64::NAN, "ddim".parse().ok()),
+            Option,
+            &["eta", "0 to 1", "NaN"],
+        ),
+        (
+            "eta for a sampler without",
+            |r| (r.eta, r.scheduler) = (0.5, "pndm".parse().ok()),
+            Option,
+            &["eta", "pndm adds no noise"],
+        ),
+        ("a cache interval of zero", |r| r.cache = cached(0, 0), Option, &["cache interval", "1", "found 0"]),
+        ("a branch too far", |r| r.cache = cached(3, 12), Option, &["cache branch", "12", "0 to 11"]),
+        (
+            "a branch out of sight",
+            |r| r.cache = cached(3, 1_000_000),
+            Option,
+            &["cache branch", "1000000", "0 to 11"],
+        ),
+        ("an endless branch", |r| r.cache = cached(3, usize::MAX), Option, &["cache branch", "0 to 11"]),
+        (
+            "latents of another model",
+            |r| r.latents = latents([1, 16, 4, 4]),
+            Option,
+            &["latents", "16 channels", "needs 4"],
+        ),
+        (
+            "latents of another width",
+            |r| (r.latents, r.width) = (latents([1, 4, 4, 4]), Some(64)),
+            Option,
+            &["width", "64", "32"],
+        ),
+        (
+            "latents of another height",
+            |r| (r.latents, r.height) = (latents([1, 4, 4, 4]), Some(64)),
+            Option,
+            &["height", "64", "32"],
+        ),
+        (
+            "latents without end",
+            |r| r.latents = latents([1, 4, 1, 4096]),
+            Option,
+            &["latents", "width", "32768", "16384"],
+        ),
+        ("latents in crowds", |r| r.latents = latents([2000, 4, 1, 1]), Option, &["count", "2000"]),
+    ]
+}
+
+#[test]
+fn requests_that_cannot_be_honoured_name_the_option() {
+    let model = Model::new();
+    model.change(SCHEDULER, &Change::Key("/_class_name", json!("EulerDiscreteScheduler")));
+    let mut pipeline = TextToImage::load_on(gpu(), model.path(), Some(StorageType::F32)).unwrap();
+    let small = TextToImageRequest {
+        prompt: "a large red circle".to_owned(),
+        steps: 1,
+        width: Some(32),
+        height: Some(32),
+        scheduler: "ddim".parse().ok(),
+        ..TextToImageRequest::default()
+    };
+    let before = pipeline.generate(&small, |_| ControlFlow::Continue(())).unwrap();
+
+    let mut asks = |name: &str, change: &dyn Fn(&mut TextToImageRequest), kind, words: &[&str]| {
+        let mut request = TextToImageRequest { width: None, height: None, ..small.clone() };
+        change(&mut request);
+        says(name, soon(name, || pipeline.generate(&request, |_| ControlFlow::Continue(()))), kind, words);
+    };
+    for (name, change, kind, words) in request_rows() {
+        asks(name, &change, kind, words);
+    }
+    let words = ["scheduler", "EulerDiscreteScheduler", "ddim or pndm"];
+    asks("no scheduler of ours", &|request| request.scheduler = None, Kind::Option, &words);
+    for steps in [0, 1] {
+        let mut calls = 0;
+        let outcome = pipeline.generate(&small, |_| {
+            calls += 1;
+            if calls > steps { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        says("cancelled", outcome, Kind::Cancelled, &[&format!("cancelled after {steps} of 1 steps")]);
+    }
+
+    // What failed has left nothing behind.
+    let after = pipeline.generate(&small, |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(after.latents, before.latents, "other latents than before the failures");
+    assert_eq!(after.pictures, before.pictures, "another picture than before the failures");
+    let bytes = |statistics: &deepcache::pipelines::Statistics| {
+        (statistics.persistent_bytes, statistics.cache_bytes, statistics.peak_bytes)
+    };
+    assert_eq!(bytes(&after.statistics), bytes(&before.statistics), "memory was left behind");
+}
+
+#[test]
+fn files_of_latents_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latents.safetensors");
+    let read = |dtype: Dtype, name: &str, shape: &[usize], value: &[u8]| {
+        fs::write(&path, support::one_tensor(name, dtype, shape, value)).unwrap();
+        Latents::read(&path)
+    };
+    let one = 1.0_f32.to_le_bytes();
+    read(Dtype::F32, "latents", &[1, 4, 2, 2], &one).expect("these are latents");
+    let rows: [(&str, Result<Latents>, &[&str]); 7] = [
+        (
+            "f16",
+            read(Dtype::F16, "latents", &[1, 4, 2, 2], &f16(1.0)),
+            &["\"latents\"", "F16", "expected F32"],
+        ),
+        ("rank 3", read(Dtype::F32, "latents", &[4, 2, 2], &one), &["[4, 2, 2]", "expected [N, C, h, w]"]),
+        ("rank 5", read(Dtype::F32, "latents", &[1, 1, 4, 2, 2], &one), &["[1, 1, 4, 2, 2]", "[N, C, h, w]"]),
+        ("empty", read(Dtype::F32, "latents", &[1, 4, 0, 2], &one), &["0 values", "[1, 4, 0, 2]"]),
+        (
+            "NaN",
+            read(Dtype::F32, "latents", &[1, 4, 2, 2], &f32::NAN.to_le_bytes()),
+            &["value 0 is not finite"],
+        ),
+        (
+            "infinity",
+            read(Dtype::F32, "latents", &[1, 4, 2, 2], &f32::INFINITY.to_le_bytes()),
+            &["not finite"],
+        ),
+        (
+            "another name",
+            read(Dtype::F32, "sample", &[1, 4, 2, 2], &one),
+            &["\"latents\"", "is missing", "sample"],
+        ),
+    ];
+    for (name, outcome, words) in rows {
+        says(name, outcome, Kind::Weights, words);
+    }
+    for bytes in [&b""[..], b"PNG", &[255; 64]] {
+        fs::write(&path, bytes).unwrap();
+        says(
+            "not safetensors",
+            Latents::read(&path),
+            Kind::Weights,
+            &["latents.safetensors", "not a safetensors file"],
+        );
+    }
+    says("a folder", Latents::read(folder.path()), Kind::Io, &["cannot read"]);
+    says("no file", Latents::read(folder.path().join("none")), Kind::Io, &["none", "cannot read"]);
+    says(
+        "a short list",
+        Latents::new([1, 4, 2, 2], vec![0.0; 15]),
+        Kind::Option,
+        &["15 values", "[1, 4, 2, 2]"],
+    );
+    let endless = Latents::new([usize::MAX, 4, 2, 2], vec![0.0]);
+    says("an endless shape", endless, Kind::Option, &["1 values"]);
+}
+
+#[test]
+fn outputs_that_cannot_be_written_leave_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let picture = Picture { width: 2, height: 1, pixels: vec![0; 6] };
+    let old = root.join("old.png");
+    fs::write(&old, "old").unwrap();
+    fs::create_dir(root.join("folder")).unwrap();
+    let mut unwritable = vec![
+        ("no folder", root.join("none/out.png")),
+        ("a folder", root.join("folder")),
+        ("below a file", old.join("out.png")),
+    ];
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let locked = root.join("locked");
+        fs::create_dir(&locked).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+        // The superuser may write anyway.
+        if fs::write(locked.join("probe"), "").is_err() {
+            unwritable.push(("a locked folder", locked.join("out.png")));
+        }
+    }
+    for (name, path) in unwritable {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        says(name, check_writable(&path), Kind::Io, &[file, "cannot write"]);
+        says(name, write_whole(&path, b"new"), Kind::Io, &[file, "cannot write"]);
+        says(name, picture.save(&path, &[]), Kind::Io, &[file, "cannot write"]);
+        says(name, Latents::new([1; 4], vec![0.0]).unwrap().write(&path), Kind::Io, &[file, "cannot write"]);
+    }
+    let torn = Picture { width: 2, height: 2, pixels: vec![0; 6] };
+    says("too few pixels", torn.save(&old, &[]), Kind::Option, &["picture"]);
+    says(
+        "no pixels",
+        Picture { width: 0, height: 0, pixels: vec![] }.save(&old, &[]),
+        Kind::Option,
+        &["picture"],
+    );
+    let keyword = "k".repeat(100);
+    says("a long keyword", picture.save(&old, &[(&keyword, "text")]), Kind::Option, &["picture"]);
+    check_writable(&old).unwrap();
+    assert_eq!(fs::read(&old).unwrap(), b"old", "the old file was touched");
+    let left: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "left behind: {left:?}");
+    assert!(matches!(picture.save(&old, &[("parameters", "a\nb: ü")]), Ok(())), "a good picture was refused");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_with_those_that_are() {
+    for wanted in ["no such adapter", "4096", "-1", ""] {
+        let outcome = deepcache::gpu::Gpu::open(Some(wanted));
+        if let Err(error) = outcome {
+            assert!(matches!(error, Error::NoAdapter { .. }), "{wanted}: {error}");
+            assert!(error.to_string().contains("there are: 0: "), "{wanted}: {error}");
+        } else {
+            assert_eq!(wanted, "", "an adapter was found");
+        }
+    }
+}

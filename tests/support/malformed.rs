@@ -1,0 +1,154 @@
+//! Copies of the small model that can be damaged, and what an error must say.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use deepcache::gpu::Gpu;
+use deepcache::{Error, Result};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use super::Change;
+
+/// The variant of an error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Cancelled,
+    Config,
+    Io,
+    Limit,
+    Option,
+    Weights,
+    Other,
+}
+
+fn kind(error: &Error) -> Kind {
+    match error {
+        Error::Cancelled { .. } => Kind::Cancelled,
+        Error::Config { .. } => Kind::Config,
+        Error::Io { .. } => Kind::Io,
+        Error::Limit { .. } | Error::OutOfMemory { .. } => Kind::Limit,
+        Error::Option { .. } => Kind::Option,
+        Error::Weights { .. } => Kind::Weights,
+        _ => Kind::Other,
+    }
+}
+
+/// Checks that something failed with this kind of error, in one line that holds these words.
+pub(crate) fn says<T>(name: &str, outcome: Result<T>, expected: Kind, words: &[&str]) {
+    let Err(error) = outcome else { panic!("{name}: was accepted") };
+    let message = error.to_string();
+    assert_eq!(kind(&error), expected, "{name}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{name}: \"{message}\" does not say \"{word}\"");
+    }
+    assert!(!message.contains('\n'), "{name}: \"{message}\" has several lines");
+    assert!(message.len() < 1000, "{name}: \"{message}\" is long");
+}
+
+/// The GPU of this test program. A machine without an adapter fails here.
+pub(crate) fn gpu() -> Arc<Gpu> {
+    Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// A copy of the small model.
+pub(crate) struct Model {
+    folder: tempfile::TempDir,
+}
+
+fn original() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny")
+}
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+            fs::create_dir_all(folder.path().join(part)).unwrap();
+            for entry in fs::read_dir(original().join(part)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    fs::copy(&path, folder.path().join(part).join(path.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Makes a file what it was.
+    pub(crate) fn restore(&self, file: &str) {
+        fs::copy(original().join(file), self.folder.path().join(file)).unwrap();
+    }
+
+    pub(crate) fn change(&self, file: &str, change: &Change) {
+        let path = self.folder.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        match change {
+            Change::Text(text) => bytes = text.as_bytes().to_vec(),
+            Change::Bytes(edit) => edit(&mut bytes),
+            Change::Key(pointer, value) => {
+                let mut entries: Value = serde_json::from_slice(&bytes).unwrap();
+                put(&mut entries, pointer, value);
+                bytes = entries.to_string().into_bytes();
+            }
+            Change::Header(pointer, value) => edit_header(&mut bytes, |header| put(header, pointer, value)),
+            Change::Rename(name) => edit_header(&mut bytes, |header| {
+                let entry = header.as_object_mut().unwrap().remove(*name).unwrap();
+                header[format!("{name}s")] = entry;
+            }),
+            Change::Tensor(name, dtype, shape, value) => {
+                bytes = replaced(&bytes, name, *dtype, shape, *value);
+            }
+            Change::Copy(other) => bytes = fs::read(original().join(other)).unwrap(),
+            Change::Remove => return fs::remove_file(&path).unwrap(),
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// Puts a value at a JSON pointer (RFC 6901) whose parent is there.
+fn put(entries: &mut Value, pointer: &str, value: &Value) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match entries.pointer_mut(parent).unwrap() {
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value.clone(),
+        parent => parent[key] = value.clone(),
+    }
+}
+
+fn edit_header(bytes: &mut Vec<u8>, edit: impl FnOnce(&mut Value)) {
+    let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk().unwrap())).unwrap();
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    edit(&mut header);
+    let mut text = header.to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let values = bytes.split_off(8 + length);
+    *bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text);
+    bytes.extend(values);
+}
+
+/// A safetensors file in which one tensor is another.
+fn replaced(bytes: &[u8], name: &str, dtype: Dtype, shape: &[usize], value: fn(usize) -> Vec<u8>) -> Vec<u8> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    assert!(file.tensor(name).is_ok(), "there is no {name}");
+    let data: Vec<u8> = (0..shape.iter().product()).flat_map(value).collect();
+    let mut tensors = file.tensors();
+    for (other, view) in &mut tensors {
+        if other == name {
+            *view = TensorView::new(dtype, shape.to_vec(), &data).unwrap();
+        }
+    }
+    safetensors::serialize(tensors, None).unwrap()
+}
+
+/// A safetensors file with one tensor, all of whose values are the same.
+pub(crate) fn one_tensor(name: &str, dtype: Dtype, shape: &[usize], value: &[u8]) -> Vec<u8> {
+    let data = value.repeat(shape.iter().product());
+    safetensors::serialize([(name, TensorView::new(dtype, shape.to_vec(), &data).unwrap())], None).unwrap()
+}
