@@ -82,7 +82,6 @@ fn values_that_are_no_values_are_refused_by_their_option() {
         (&["x", "--cache-interval", "0"], &["--cache-interval", "found 0"]),
         (&["x", "--cache-interval", "3", "--cache-branch", "12"], &["--cache-branch", "12", "0 to 11"]),
         (&["x", "--model", "no-such-model"], &["--model", "no-such-model", "does not exist"]),
-        (&["x", "--latents", "l.safetensors", "--seed", "1"], &["--latents", "--seed"]),
     ];
     for (arguments, words) in rows {
         let mut arguments = arguments.to_vec();

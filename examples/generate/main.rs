@@ -41,7 +41,12 @@ fn run(options: &Options) -> Result<()> {
     let mut request = options.request()?;
     if let Some(path) = &options.latents {
         let latents = Latents::read(path)?;
-        request.count = latents.shape()[0];
+        let count = latents.shape()[0];
+        if request.count != 1 && request.count != count {
+            let problem = format!("is {}, but {} holds {count}", request.count, path.display());
+            return Err(Error::option("count", problem));
+        }
+        request.count = count;
         request.latents = Some(latents);
     }
     let ends =

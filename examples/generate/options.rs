@@ -102,8 +102,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TYPE", help_heading = "Device")]
     dtype: Option<String>,
 
-    /// Initial noise from a safetensors file: a tensor "latents", f32, [N, C, h, w], of unit variance.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"], help_heading = "Files and reports")]
+    /// Initial noise from a safetensors file: a tensor "latents", f32, [N, C, h, w], of unit variance; number and size of the pictures follow it.
+    #[arg(long, value_name = "FILE", help_heading = "Files and reports")]
     pub latents: Option<PathBuf>,
 
     /// Write the final latents, also as a tensor "latents", before they are divided by the VAE's scaling factor.
