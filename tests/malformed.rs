@@ -17,7 +17,7 @@ use deepcache::pipelines::{CacheOptions, Latents, StorageType, TextToImage, Text
 use deepcache::{Error, Result};
 use safetensors::Dtype;
 use serde_json::{Value, json};
-use support::{Kind, Model, gpu, says};
+use support::{Kind, Model, gpu, mismatch, says};
 
 /// How a file of the model is changed.
 enum Change {
@@ -214,7 +214,7 @@ fn weight_rows() -> Vec<FileRow> {
             UNET_WEIGHTS,
             Copy(CLIP_WEIGHTS),
             Weights,
-            &["unet", "conv_in.weight", "is missing"],
+            &["unet", "time_embedding.linear_1.weight", "is missing"],
         ),
         ("the U-Net as VAE", VAE_WEIGHTS, Copy(UNET_WEIGHTS), Weights, &["vae", "is missing"]),
         (
@@ -492,6 +492,7 @@ fn config_rows() -> Vec<FileRow> {
 fn damaged_models_are_explained() {
     let gpu = gpu();
     let model = Model::new();
+    let mut problems = Vec::new();
     for (name, file, change, kind, words) in weight_rows().into_iter().chain(config_rows()) {
         model.change(file, &change);
         for storage in [StorageType::F32, StorageType::F16] {
@@ -499,10 +500,13 @@ fn damaged_models_are_explained() {
                 continue;
             }
             let outcome = soon(name, || TextToImage::load_on(gpu.clone(), model.path(), Some(storage)));
-            says(name, outcome, kind, words);
+            problems.extend(
+                mismatch(outcome, kind, words).map(|problem| format!("{name}, {storage}: {problem}")),
+            );
         }
         model.restore(file);
     }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
     TextToImage::load_on(gpu, model.path(), None).expect("the model is whole again");
 }
 

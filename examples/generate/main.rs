@@ -2,6 +2,8 @@
 //!
 //! Short on purpose: parse, build, save. The work is in the library.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
+
 mod options;
 
 use std::ops::ControlFlow;

@@ -268,7 +268,6 @@ impl TextToImage {
             if progress(Progress::Decoding { picture, of: count }).is_break() {
                 return Err(Error::Cancelled { completed: steps, steps });
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
             let scaled: Vec<f32> = values.iter().map(|&value| value / scaling).collect();
             let (width, height, pixels) = run.decode(&scaled, memory, executor)?;
             pictures.push(Picture { width, height, pixels });
@@ -333,7 +332,7 @@ impl TextToImage {
         let [own_height, own_width] = unet.sample_size.unwrap_or(USUAL_LATENTS).map(|extent| extent * factor);
         let side = |option: &str, wanted: Option<usize>, own: usize| {
             let side = wanted.unwrap_or(own);
-            if side == 0 || side % factor != 0 || side > LONGEST_SIDE {
+            if side == 0 || !side.is_multiple_of(factor) || side > LONGEST_SIDE {
                 let problem =
                     format!("{side} is not a multiple of {factor} between {factor} and {LONGEST_SIDE}");
                 return Err(Error::option(option, problem));

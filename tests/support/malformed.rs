@@ -38,14 +38,23 @@ fn kind(error: &Error) -> Kind {
 
 /// Checks that something failed with this kind of error, in one line that holds these words.
 pub(crate) fn says<T>(name: &str, outcome: Result<T>, expected: Kind, words: &[&str]) {
-    let Err(error) = outcome else { panic!("{name}: was accepted") };
-    let message = error.to_string();
-    assert_eq!(kind(&error), expected, "{name}: {message}");
-    for word in words {
-        assert!(message.contains(word), "{name}: \"{message}\" does not say \"{word}\"");
+    if let Some(problem) = mismatch(outcome, expected, words) {
+        panic!("{name}: {problem}");
     }
-    assert!(!message.contains('\n'), "{name}: \"{message}\" has several lines");
-    assert!(message.len() < 1000, "{name}: \"{message}\" is long");
+}
+
+/// What is wrong with an outcome that should be this kind of error, in one line that holds these words.
+pub(crate) fn mismatch<T>(outcome: Result<T>, expected: Kind, words: &[&str]) -> Option<String> {
+    let Err(error) = outcome else { return Some("was accepted".to_owned()) };
+    let message = error.to_string();
+    if kind(&error) != expected {
+        return Some(format!("expected an error of {expected:?}, found: {message}"));
+    }
+    if let Some(word) = words.iter().find(|word| !message.contains(**word)) {
+        return Some(format!("\"{message}\" does not say \"{word}\""));
+    }
+    let long = message.contains('\n') || message.len() > 1000;
+    long.then(|| format!("\"{message}\" is long"))
 }
 
 /// The GPU of this test program. A machine without an adapter fails here.
