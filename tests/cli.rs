@@ -64,7 +64,7 @@ fn short<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn values_that_are_no_values_are_refused_by_their_option() {
     let folder = tempfile::tempdir().unwrap();
-    let rows: [(&[&str], &[&str]); 18] = [
+    let rows: [(&[&str], &[&str]); 17] = [
         (&["x", "--cache-branch", "2"], &["--cache-interval"]),
         (&[], &["PROMPT", "--help"]),
         (&["x", "y"], &["unexpected", "'y'", "--help"]),
@@ -228,6 +228,9 @@ fn latents_are_saved_and_taken_up_again() {
     let arguments = ["x", "--steps", "1", "--latents", "first.safetensors", "--width", "128"];
     let output = command(folder.path(), &[&arguments[..], &["--quiet"]].concat()).output().unwrap();
     failed("another width", &output, 2, &["--width", "128", "64"]);
+    let output =
+        command(folder.path(), &short(&["--latents", "first.safetensors", "--count", "2"])).output().unwrap();
+    failed("another count", &output, 2, &["--count", "is 2", "first.safetensors holds 1"]);
 }
 
 #[test]

@@ -22,7 +22,8 @@ const MOST_MEMORY: u64 = 16 << 30;
 
 #[test]
 fn a_full_and_a_shallow_step_agree_with_diffusers() {
-    let directory = PathBuf::from(std::env::var("DEEPCACHE_FULL_SIZE").expect("run by scripts/check-full-size"));
+    let directory =
+        PathBuf::from(std::env::var("DEEPCACHE_FULL_SIZE").expect("run by scripts/check-full-size"));
     let goldens = Goldens::open(directory.join("reference.safetensors").to_str().unwrap());
     let mut rig = Rig::new(ElementType::F16);
     let started = Instant::now();

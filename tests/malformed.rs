@@ -293,10 +293,10 @@ fn config_rows() -> Vec<FileRow> {
         ),
         (
             "large channels",
-            UNET,
+            VAE,
             Key("/block_out_channels/0", json!(65_536)),
             Weights,
-            &["unet", "expected", "65536"],
+            &["vae", "decoder", "expected", "65536"],
         ),
         (
             "too few levels",

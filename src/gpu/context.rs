@@ -191,7 +191,8 @@ impl Gpu {
         if self.supports(forced) {
             return Ok(forced);
         }
-        let problem = format!("{} cannot run this family: it needs subgroups of 8 lanes", self.description.name);
+        let problem =
+            format!("{} cannot run this family: it needs subgroups of 8 lanes", self.description.name);
         Err(Error::option(FAMILY_VARIABLE, problem))
     }
 
