@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::context::Gpu;
 use super::memory::{Memory, read_buffer};
-use super::pipelines::{Pipeline, Pipelines};
+use super::pipelines::Pipelines;
 use super::profiler::Profile;
+use super::program::{Binder, Prepared, Program, slot};
 use super::recording::{Cost, Recording};
 use super::slots::{PlanMode, SlotPlan, plan_slots};
 use crate::error::Result;
-use crate::tensor::Storage;
 
 /// No submission should keep a GPU busy for longer than this: Windows resets one after two seconds.
 const SUBMISSION_SECONDS: f64 = 0.2;
@@ -27,37 +27,6 @@ const IN_FLIGHT: usize = 2;
 
 /// Timestamps of one run.
 const QUERIES: u32 = 4096;
-
-/// A recording with its pipelines, bind groups and slots: ready to be played any number of times.
-#[derive(Debug)]
-pub struct Program {
-    name: String,
-    dispatches: Vec<Prepared>,
-    cost: Cost,
-}
-
-#[derive(Debug)]
-struct Prepared {
-    label: String,
-    pipeline: Arc<Pipeline>,
-    bind_group: wgpu::BindGroup,
-    grid: [u32; 3],
-    cost: Cost,
-}
-
-impl Program {
-    /// Number of dispatches of one play.
-    #[must_use]
-    pub fn dispatches(&self) -> usize {
-        self.dispatches.len()
-    }
-
-    /// The cost of one play.
-    #[must_use]
-    pub fn cost(&self) -> Cost {
-        self.cost
-    }
-}
 
 /// What one play took.
 #[derive(Clone, Debug)]
@@ -159,104 +128,15 @@ impl Executor {
         let plan = plan_slots(recordings, self.mode);
         let mut slots = Vec::with_capacity(plan.slots.len());
         for (index, &bytes) in plan.slots.iter().enumerate() {
-            slots.push(self.slot(index, bytes)?);
+            slots.push(slot(&self.gpu, index, bytes)?);
         }
         let mut programs = Vec::with_capacity(recordings.len());
         for (recording, assignment) in recordings.iter().zip(&plan.assignment) {
-            programs.push(self.program(memory, recording, assignment, &slots)?);
+            let binder = Binder { gpu: &self.gpu, memory, recording, assignment, slots: &slots };
+            programs.push(binder.program(&mut self.pipelines)?);
         }
         self.plan = plan;
         Ok(programs)
-    }
-
-    fn slot(&self, index: usize, bytes: u64) -> Result<wgpu::Buffer> {
-        let label = format!("slot {index}");
-        let size = bytes.next_multiple_of(4);
-        let usage = wgpu::BufferUsages::STORAGE;
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false };
-        self.gpu.guarded("activations", size, || self.gpu.device.create_buffer(&descriptor))
-    }
-
-    fn program(
-        &mut self,
-        memory: &Memory,
-        recording: &Recording,
-        assignment: &[Option<usize>],
-        slots: &[wgpu::Buffer],
-    ) -> Result<Program> {
-        let params = self.params(recording)?;
-        let mut dispatches = Vec::with_capacity(recording.commands().len());
-        for (command, &(offset, size)) in recording.commands().iter().zip(&params.windows) {
-            let pipeline = self.pipelines.get(&self.gpu, command)?;
-            let mut entries =
-                vec![wgpu::BindGroupEntry { binding: 0, resource: window(&params.buffer, offset, size) }];
-            for (index, binding) in (1..).zip(&command.bindings) {
-                let tensor = &binding.tensor;
-                let size = tensor.bytes().next_multiple_of(4);
-                let placed = match tensor.storage() {
-                    Storage::Transient { index, .. } => recording.transients()[*index].place.as_ref(),
-                    Storage::External(external) => Some(external),
-                };
-                let resource = match (placed, tensor.storage()) {
-                    (Some(external), _) => {
-                        let place = memory.place_of(external).unwrap_or_else(|| {
-                            panic!(
-                                "{}: \"{}\" is allocated before it is used",
-                                command.label,
-                                external.label()
-                            )
-                        });
-                        window(&place.buffer, place.offset, size)
-                    }
-                    (None, Storage::Transient { index, .. }) => {
-                        let slot = assignment[*index].expect("a used tensor has a slot");
-                        window(&slots[slot], 0, size)
-                    }
-                    (None, Storage::External(_)) => unreachable!("external tensors are placed"),
-                };
-                entries.push(wgpu::BindGroupEntry { binding: index, resource });
-            }
-            let descriptor = wgpu::BindGroupDescriptor {
-                label: Some(&command.label),
-                layout: &pipeline.layout,
-                entries: &entries,
-            };
-            let bind_group =
-                self.gpu.guarded(&command.label, 0, || self.gpu.device.create_bind_group(&descriptor))?;
-            dispatches.push(Prepared {
-                label: command.label.clone(),
-                pipeline,
-                bind_group,
-                grid: command.grid,
-                cost: command.cost,
-            });
-        }
-        Ok(Program { name: recording.name().to_owned(), dispatches, cost: recording.cost() })
-    }
-
-    /// All uniforms of a recording in one buffer: nothing in them changes between plays.
-    fn params(&self, recording: &Recording) -> Result<Params> {
-        let alignment = u64::from(self.gpu.limits().min_uniform_buffer_offset_alignment);
-        let mut bytes = Vec::new();
-        let mut windows = Vec::with_capacity(recording.commands().len());
-        for command in recording.commands() {
-            let offset = (bytes.len() as u64).next_multiple_of(alignment);
-            bytes.resize(usize::try_from(offset).unwrap_or(usize::MAX), 0);
-            bytes.extend_from_slice(&command.params);
-            let size = (command.params.len() as u64).next_multiple_of(16).max(16);
-            bytes.resize(usize::try_from(offset + size).unwrap_or(usize::MAX), 0);
-            windows.push((offset, size));
-        }
-        bytes.resize(bytes.len().max(16), 0);
-        let label = format!("{} params", recording.name());
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let size = bytes.len() as u64;
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false };
-        let buffer = self.gpu.guarded(&label, size, || self.gpu.device.create_buffer(&descriptor))?;
-        self.gpu.queue.write_buffer(&buffer, 0, &bytes);
-        Ok(Params { buffer, windows })
     }
 
     /// Encodes and submits one play; returns before the device has finished it.
@@ -443,20 +323,6 @@ impl Executor {
         let seconds = ticks.iter().map(|tick| tick.wrapping_sub(first) as i64 as f64 * period).collect();
         Ok(seconds)
     }
-}
-
-#[derive(Debug)]
-struct Params {
-    buffer: wgpu::Buffer,
-    windows: Vec<(u64, u64)>,
-}
-
-fn window(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
-    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer,
-        offset,
-        size: wgpu::BufferSize::new(size.max(4)),
-    })
 }
 
 fn record(pass: &mut wgpu::ComputePass<'_>, dispatch: &Prepared) {

@@ -8,12 +8,14 @@ mod executor;
 mod memory;
 mod pipelines;
 mod profiler;
+mod program;
 pub mod recording;
 pub mod shader;
 mod slots;
 
 pub use context::{AdapterDescription, Gpu, list_adapters};
-pub use executor::{Executor, Play, Program};
+pub use executor::{Executor, Play};
 pub use memory::{Memory, Purpose};
 pub use profiler::{Profile, ProfileRow};
+pub use program::Program;
 pub use slots::{PlanMode, SlotPlan, plan_slots};

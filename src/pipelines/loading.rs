@@ -1,9 +1,13 @@
 //! Weights from their files onto the device.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Memory, Purpose};
+use crate::models::clip::ClipConfig;
+use crate::models::unet::UNetConfig;
+use crate::models::vae::VaeConfig;
 use crate::tensor::ElementType;
-use crate::weights::{Checkpoint, Component, Loader};
+use crate::tokenizer::ClipTokenizer;
+use crate::weights::{Checkpoint, Component, Loader, ModelDirectory};
 
 /// Builds one model of a directory and uploads its weights, chunk by chunk.
 ///
@@ -28,4 +32,37 @@ pub fn load_model<M>(
         pending.write(&checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
     }
     Ok(model)
+}
+
+/// Models that were not made for each other are found before anything is loaded.
+pub(super) fn check_fit(
+    directory: &ModelDirectory,
+    tokenizer: &ClipTokenizer,
+    clip: &ClipConfig,
+    unet: &UNetConfig,
+    vae: &VaeConfig,
+) -> Result<()> {
+    if unet.cross_attention_dim != clip.hidden_size {
+        let problem =
+            format!("found {}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
+        return Err(Error::config(&directory.unet.config, "cross_attention_dim", problem));
+    }
+    if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
+        let problem = format!(
+            "found {} in and {} out, expected the VAE's {} latent channels",
+            unet.in_channels, unet.out_channels, vae.latent_channels
+        );
+        return Err(Error::config(&directory.unet.config, "in_channels", problem));
+    }
+    if tokenizer.max_length() > clip.max_position_embeddings {
+        let problem =
+            format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
+        return Err(Error::config(&directory.text_encoder.config, "max_position_embeddings", problem));
+    }
+    if tokenizer.vocabulary_size() > clip.vocab_size {
+        let problem =
+            format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
+        return Err(Error::config(&directory.text_encoder.config, "vocab_size", problem));
+    }
+    Ok(())
 }

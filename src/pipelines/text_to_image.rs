@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::loading::load_model;
+use super::loading::{check_fit, load_model};
 use super::run::{Models, Plan, Run, full_calls};
 use super::{LoadOptions, Progress, Statistics, StepKind, StepStatistics, StorageType, TextToImageRequest};
 use crate::error::{Error, Result};
@@ -417,39 +417,6 @@ fn check_pixels(height: usize, width: usize) -> Result<()> {
     if pixels > MOST_PIXELS {
         let problem = format!("{width}x{height} are {pixels} pixels, at most {MOST_PIXELS} are possible");
         return Err(Error::option("width and height", problem));
-    }
-    Ok(())
-}
-
-/// Models that were not made for each other are found before anything is loaded.
-fn check_fit(
-    directory: &ModelDirectory,
-    tokenizer: &ClipTokenizer,
-    clip: &ClipConfig,
-    unet: &UNetConfig,
-    vae: &VaeConfig,
-) -> Result<()> {
-    if unet.cross_attention_dim != clip.hidden_size {
-        let problem =
-            format!("found {}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
-        return Err(Error::config(&directory.unet.config, "cross_attention_dim", problem));
-    }
-    if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
-        let problem = format!(
-            "found {} in and {} out, expected the VAE's {} latent channels",
-            unet.in_channels, unet.out_channels, vae.latent_channels
-        );
-        return Err(Error::config(&directory.unet.config, "in_channels", problem));
-    }
-    if tokenizer.max_length() > clip.max_position_embeddings {
-        let problem =
-            format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
-        return Err(Error::config(&directory.text_encoder.config, "max_position_embeddings", problem));
-    }
-    if tokenizer.vocabulary_size() > clip.vocab_size {
-        let problem =
-            format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
-        return Err(Error::config(&directory.text_encoder.config, "vocab_size", problem));
     }
     Ok(())
 }

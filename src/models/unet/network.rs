@@ -13,6 +13,7 @@ use crate::nn::{Convolution, Downsample, GroupNorm, TimestepEmbedding, Upsample}
 use crate::tensor::{ElementType, Tensor};
 use crate::weights::{Checkpoint, Loader, Weights};
 
+use super::Conditioning;
 use super::blocks::{Counters, DownStep, DownUnit, Layer, Middle, Site, UpUnit};
 
 /// diffusers' `UNet2DConditionModel` of Stable Diffusion v1's topology.
@@ -30,50 +31,6 @@ pub struct UNet {
     conv_norm_out: GroupNorm,
     conv_out: Convolution,
     resnet_count: usize,
-}
-
-/// What a run computes once, in memory that outlives recordings.
-#[derive(Clone, Debug)]
-pub struct Conditioning {
-    /// Keys and values of the prompt for every cross-attention: `[N, T, 2C]`.
-    pub(super) keys_values: Vec<Tensor>,
-    /// Projections of every step's time embedding for every ResNet block: `[S, C]`.
-    pub(super) times: Vec<Tensor>,
-    /// The row of the tables that belongs to the current step: `[1]`, u32.
-    step: Tensor,
-    /// Timesteps: `[S]`, f32.
-    timesteps: Tensor,
-    /// Frequencies of the sinusoids: `[C/2]`, f32.
-    frequencies: Tensor,
-}
-
-impl Conditioning {
-    pub(super) fn time(&self) -> (&[Tensor], &Tensor) {
-        (&self.times, &self.step)
-    }
-
-    /// The row of the tables that belongs to the current step: `[1]`, u32. Written before each play.
-    #[must_use]
-    pub fn step(&self) -> &Tensor {
-        &self.step
-    }
-
-    /// Timesteps of all calls: `[S]`, f32. Written once.
-    #[must_use]
-    pub fn timesteps(&self) -> &Tensor {
-        &self.timesteps
-    }
-
-    /// Frequencies of the sinusoids: `[C/2]`, f32. Written once with [`UNet::frequencies`].
-    #[must_use]
-    pub fn frequencies(&self) -> &Tensor {
-        &self.frequencies
-    }
-
-    /// All tensors, to be allocated.
-    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.keys_values.iter().chain(&self.times).chain([&self.step, &self.timesteps, &self.frequencies])
-    }
 }
 
 impl UNet {
