@@ -37,6 +37,9 @@ fn parse(title: &str, text: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text)
         .unwrap_or_else(|error| panic!("{title}: {}", error.emit_to_string(text)));
     let mut capabilities = Capabilities::SHADER_FLOAT16;
+    if text.contains("subgroupBroadcast") {
+        capabilities |= Capabilities::SUBGROUP;
+    }
     if text.contains("enable wgpu_cooperative_matrix;") {
         capabilities |= Capabilities::COOPERATIVE_MATRIX;
     }
@@ -212,6 +215,8 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(add: add::Params, [count]),
         params!(attention_flash: attention::Params,
             [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
+        params!(conv2d_broadcast: conv2d::Params,
+            [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(conv2d_tiled: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(geglu: geglu::Params, [count, channels]),
@@ -221,6 +226,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
             [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),
         params!(guidance: guidance::Params, [count, scale]),
         params!(layer_norm: layer_norm::Params, [rows, channels, epsilon]),
+        params!(matmul_broadcast: matmul::Params, [rows, terms, columns]),
         params!(matmul_tiled: matmul::Params, [rows, terms, columns]),
         params!(pixels: pixels::Params, [count]),
         params!(scale_model_input: scale_model_input::Params, [count, row_length, copies]),

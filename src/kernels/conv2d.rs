@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{GRID_LIMIT, extent, source};
+use super::{GRID_LIMIT, broadcast_block, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -19,7 +19,16 @@ pub static TILED: Shader = Shader {
     definitions: &[],
 };
 
-/// The uniform of `conv2d_tiled`.
+/// The `broadcast` family: one subgroup of 8 lanes with all sums in registers, for software adapters.
+pub static BROADCAST: Shader = Shader {
+    name: "conv2d_broadcast",
+    source: source!("conv2d_broadcast"),
+    preludes: &[source!(shared "gemm_broadcast")],
+    bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
+    definitions: &[],
+};
+
+/// The uniform of `conv2d_tiled` and `conv2d_broadcast`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -113,7 +122,8 @@ pub struct Epilogue<'a> {
 ///
 /// # Errors
 /// [`Error::Shape`] if the extents or element types do not fit together, if one of them is zero, or if there
-/// are more output pixels (4.19 million) or values (2^32) than one dispatch can count.
+/// are more output pixels (4.19 million, 2.1 million in the `broadcast` family) or values (2^32) than one
+/// dispatch can count.
 pub fn conv2d(
     recording: &mut Recording,
     input: &Tensor,
@@ -152,14 +162,6 @@ pub fn conv2d(
     check_epilogue(epilogue, extents, element)?;
 
     let rows = images.saturating_mul(output_height).saturating_mul(output_width);
-    if rows.div_ceil(64).max(columns.div_ceil(64)) > GRID_LIMIT as usize {
-        return Err(Error::Shape {
-            operation: NAME,
-            tensor: "output".to_owned(),
-            expected: format!("at most {} pixels and channels", u64::from(GRID_LIMIT) * 64),
-            found: format!("{extents:?}"),
-        });
-    }
     for (name, tensor) in [("input", Some(input)), ("second", second), ("weight", Some(weight))] {
         extent(NAME, name, tensor.map_or(0, |tensor| tensor.shape().count()))?;
     }
@@ -179,20 +181,39 @@ pub fn conv2d(
         top: extent(NAME, "padding", top)?,
         left: extent(NAME, "padding", left)?,
     };
-    let output = recording.transient(extents, element);
     let flag = |set: bool| f64::from(u8::from(set));
     // An absent tensor needs something bound in its place: the weight, which is only read as well.
     let (table, step) = epilogue.time.map_or((weight, weight), |time| (time.table, time.step));
+    let (shader, [block_rows, block_columns]) = match recording.family() {
+        Family::Tiled => (&TILED, [64, 64]),
+        Family::Broadcast => (&BROADCAST, broadcast_block(params.rows, params.columns)),
+    };
+    let grid = [params.columns.div_ceil(block_columns), params.rows.div_ceil(block_rows), 1];
+    if grid[0].max(grid[1]) > GRID_LIMIT {
+        let [pixels, channels] =
+            [block_rows, block_columns].map(|block| u64::from(GRID_LIMIT) * u64::from(block));
+        return Err(Error::Shape {
+            operation: NAME,
+            tensor: "output".to_owned(),
+            expected: format!("at most {pixels} pixels and {channels} channels"),
+            found: format!("{extents:?}"),
+        });
+    }
+    let mut constants = vec![
+        ("HAS_SECOND", flag(second.is_some())),
+        ("HAS_BIAS", flag(epilogue.bias.is_some())),
+        ("HAS_TIME", flag(epilogue.time.is_some())),
+        ("HAS_RESIDUAL", flag(epilogue.residual.is_some())),
+    ];
+    if recording.family() == Family::Broadcast {
+        constants.extend([("ROWS", f64::from(block_rows)), ("COLUMNS", f64::from(block_columns))]);
+    }
+    let output = recording.transient(extents, element);
     recording.dispatch(Dispatch {
-        shader: &TILED,
+        shader,
         element,
         definitions: &[],
-        constants: &[
-            ("HAS_SECOND", flag(second.is_some())),
-            ("HAS_BIAS", flag(epilogue.bias.is_some())),
-            ("HAS_TIME", flag(epilogue.time.is_some())),
-            ("HAS_RESIDUAL", flag(epilogue.residual.is_some())),
-        ],
+        constants: &constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (input, Access::Read),
@@ -204,7 +225,7 @@ pub fn conv2d(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid: [params.columns.div_ceil(64), params.rows.div_ceil(64), 1],
+        grid,
         multiply_accumulates: (rows as u64).saturating_mul(weight.shape().count() as u64),
     });
     Ok(output)

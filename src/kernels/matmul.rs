@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{extent, source};
+use super::{broadcast_block, extent, source};
 use crate::error::Result;
-use crate::gpu::recording::{Access, Dispatch, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
 use crate::kernels::activation::Activation;
 use crate::tensor::{Shape, Tensor};
@@ -18,7 +18,16 @@ pub static TILED: Shader = Shader {
     definitions: &[],
 };
 
-/// The uniform of `matmul_tiled`.
+/// The `broadcast` family: one subgroup of 8 lanes with all sums in registers, for software adapters.
+pub static BROADCAST: Shader = Shader {
+    name: "matmul_broadcast",
+    source: source!("matmul_broadcast"),
+    preludes: &[source!(shared "activation"), source!(shared "gemm_broadcast")],
+    bindings: &["input", "weight", "bias", "residual", "output"],
+    definitions: &[],
+};
+
+/// The uniform of `matmul_tiled` and `matmul_broadcast`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -78,15 +87,23 @@ pub fn matmul(
         terms: extent(NAME, "input", terms)?,
         columns: extent(NAME, "weight", columns)?,
     };
+    let (shader, [block_rows, block_columns]) = match recording.family() {
+        Family::Tiled => (&TILED, [64, 64]),
+        Family::Broadcast => (&BROADCAST, broadcast_block(params.rows, params.columns)),
+    };
+    let mut constants = vec![
+        ("ACTIVATION", f64::from(epilogue.activation.code())),
+        ("HAS_BIAS", f64::from(u8::from(epilogue.bias.is_some()))),
+        ("HAS_RESIDUAL", f64::from(u8::from(epilogue.residual.is_some()))),
+    ];
+    if recording.family() == Family::Broadcast {
+        constants.extend([("ROWS", f64::from(block_rows)), ("COLUMNS", f64::from(block_columns))]);
+    }
     recording.dispatch(Dispatch {
-        shader: &TILED,
+        shader,
         element: input.element(),
         definitions: &[],
-        constants: &[
-            ("ACTIVATION", f64::from(epilogue.activation.code())),
-            ("HAS_BIAS", f64::from(u8::from(epilogue.bias.is_some()))),
-            ("HAS_RESIDUAL", f64::from(u8::from(epilogue.residual.is_some()))),
-        ],
+        constants: &constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (input, Access::Read),
@@ -96,7 +113,7 @@ pub fn matmul(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid: [params.columns.div_ceil(64), params.rows.div_ceil(64), 1],
+        grid: [params.columns.div_ceil(block_columns), params.rows.div_ceil(block_rows), 1],
         multiply_accumulates: (rows * terms * columns) as u64,
     });
     Ok(output)

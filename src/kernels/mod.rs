@@ -28,12 +28,14 @@ pub const SHADERS: &[&Shader] = &[
     &activation::ACTIVATION,
     &add::ADD,
     &attention::FLASH,
+    &conv2d::BROADCAST,
     &conv2d::TILED,
     &geglu::GEGLU,
     &group_norm::APPLY,
     &group_norm::MOMENTS,
     &guidance::GUIDANCE,
     &layer_norm::LAYER_NORM,
+    &matmul::BROADCAST,
     &matmul::TILED,
     &pixels::PIXELS,
     &scale_model_input::SCALE_MODEL_INPUT,
@@ -75,6 +77,17 @@ macro_rules! source {
     };
 }
 pub(crate) use source;
+
+/// Rows and columns of a workgroup of the `broadcast` family: many, since every load then serves many products,
+/// but not so many that a small product occupies fewer than 4 cores.
+pub(crate) fn broadcast_block(rows: u32, columns: u32) -> [u32; 2] {
+    const WORKGROUPS: u32 = 4;
+    let block_columns = columns.next_power_of_two().clamp(8, 32);
+    let across = columns.div_ceil(block_columns);
+    let enough = |block_rows: &u32| rows.div_ceil(*block_rows).saturating_mul(across) >= WORKGROUPS;
+    let block_rows = [32, 16].into_iter().find(enough).unwrap_or(8);
+    [block_rows, block_columns]
+}
 
 /// The most workgroups in one dimension that every device allows.
 const GRID_LIMIT: u32 = 65_535;
