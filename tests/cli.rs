@@ -64,7 +64,7 @@ fn short<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn values_that_are_no_values_are_refused_by_their_option() {
     let folder = tempfile::tempdir().unwrap();
-    let rows: [(&[&str], &[&str]); 17] = [
+    let rows: [(&[&str], &[&str]); 18] = [
         (&["x", "--cache-branch", "2"], &["--cache-interval"]),
         (&[], &["PROMPT", "--help"]),
         (&["x", "y"], &["unexpected", "'y'", "--help"]),
@@ -75,6 +75,7 @@ fn values_that_are_no_values_are_refused_by_their_option() {
         (&["x", "--seed", "0.5"], &["--seed", "'0.5'"]),
         (&["x", "--scheduler", "euler"], &["--scheduler", "ddim", "pndm", "\"euler\""]),
         (&["x", "--dtype", "f8"], &["--dtype", "\"f8\"", "f16", "f32"]),
+        (&["x", "--output", "a", "--stats", "a"], &["--stats", "a is another output"]),
         (&["x", "--steps", "0"], &["--steps", "1 to 1000", "found 0"]),
         (&["x", "--width", "100"], &["--width", "100", "multiple of 8"]),
         (&["x", "--count", "0"], &["--count", "0", "1024"]),

@@ -53,7 +53,16 @@ fn run(options: &Options) -> Result<()> {
     }
     let ends =
         [0, request.count.saturating_sub(1)].map(|number| numbered(&options.output, number, request.count));
-    for path in ends.iter().chain(&options.save_latents).chain(&options.stats) {
+    let mut files: Vec<&PathBuf> = ends.iter().collect();
+    for (option, path) in [("save-latents", &options.save_latents), ("stats", &options.stats)] {
+        if let Some(path) = path {
+            if files.contains(&path) {
+                return Err(Error::option(option, format!("{} is another output already", path.display())));
+            }
+            files.push(path);
+        }
+    }
+    for path in files {
         check_writable(path)?;
     }
     let mut pipeline = TextToImage::load(&options.model, &options.load_options())?;
