@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use deepcache::models::clip::{Activation, ClipConfig};
+use deepcache::kernels::activation::Activation;
+use deepcache::models::clip::ClipConfig;
 use deepcache::models::unet::UNetConfig;
 use deepcache::models::vae::VaeConfig;
 use deepcache::{Error, Result};
@@ -110,7 +111,7 @@ fn refuses<C: std::fmt::Debug>(read: fn(&Value) -> Result<C>, config: &Value, ca
 fn the_unet_of_stable_diffusion_1_is_accepted() {
     let config = read_unet(&unet()).unwrap();
     assert_eq!(config, read_unet(&recent_unet()).unwrap(), "writing out the defaults changes the network");
-    assert_eq!(config.channels, [16, 32, 32, 48], "channels");
+    assert_eq!(config.block_out_channels, [16, 32, 32, 48], "channels");
     assert_eq!(config.heads, [4, 4, 4, 4], "heads");
     assert_eq!(config.down_attention, [true, true, true, false], "attention on the way down");
     assert_eq!(config.up_attention, [true, true, true, false], "attention on the way up, by level");
@@ -124,7 +125,7 @@ fn the_unet_of_stable_diffusion_1_is_accepted() {
     assert_eq!(config.head_size(3), 12, "head size");
     assert_eq!(config.downsampling(), 8, "downsampling");
     assert_eq!(config.sample_size, Some([16, 16]), "sample size");
-    assert!(!config.linear_projection && config.cosine_first, "flags");
+    assert!(!config.use_linear_projection && config.flip_sin_to_cos, "flags");
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn unet_variants_are_honoured() {
     });
     let config = read_unet(&with(unet(), &changes)).unwrap();
     assert_eq!(config.heads, [2, 4, 4, 6], "heads");
-    assert!(config.linear_projection, "linear projection");
+    assert!(config.use_linear_projection, "linear projection");
     assert_eq!(config.sample_size, Some([8, 24]), "sample size");
     assert_eq!(config.downsample_padding, 0, "padding");
     let named = read_unet(&with(unet(), &json!({"num_attention_heads": 2}))).unwrap();
@@ -156,13 +157,13 @@ fn unet_variants_are_honoured() {
 #[test]
 fn absent_keys_have_the_defaults_of_diffusers() {
     let config = saved("{}", UNetConfig::from_file).unwrap();
-    assert_eq!(config.channels, [320, 640, 1280, 1280], "channels");
-    assert_eq!((config.heads[0], config.context_channels, config.groups), (8, 1280, 32), "sizes");
+    assert_eq!(config.block_out_channels, [320, 640, 1280, 1280], "channels");
+    assert_eq!((config.heads[0], config.cross_attention_dim, config.norm_num_groups), (8, 1280, 32), "sizes");
     let config = saved("{}", VaeConfig::from_file).unwrap();
-    assert_eq!((config.channels, config.layers_per_block), (vec![64], 1), "sizes");
+    assert_eq!((config.block_out_channels, config.layers_per_block), (vec![64], 1), "sizes");
     let config = saved("{}", ClipConfig::from_file).unwrap();
     assert_eq!(
-        (config.vocabulary_size, config.channels, config.end_token),
+        (config.vocab_size, config.hidden_size, config.eos_token_id),
         (49_408, 512, Some(49_407)),
         "sizes"
     );
@@ -254,7 +255,7 @@ fn autoencoders_are_read_or_refused() {
     let config = read_vae(&vae()).unwrap();
     assert_eq!((config.levels(), config.upsampling()), (2, 2), "levels");
     assert_eq!(config.scaling_factor, 0.13025, "scaling factor");
-    assert!(config.middle_attention && config.quant_convolution && config.post_quant_convolution, "flags");
+    assert!(config.mid_block_add_attention && config.use_quant_conv && config.use_post_quant_conv, "flags");
     let cases = [
         ("_class_name", json!("VQModel"), "supported is \"AutoencoderKL\""),
         ("act_fn", json!("relu"), "supported is \"silu\""),
@@ -280,15 +281,15 @@ fn autoencoders_are_read_or_refused() {
 #[test]
 fn text_encoders_are_read_or_refused() {
     let config = read_clip(&clip()).unwrap();
-    assert_eq!(config.activation, Activation::QuickGelu, "activation");
-    assert_eq!((config.head_size(), config.positions, config.layers), (8, 77, 3), "sizes");
+    assert_eq!(config.hidden_act, Activation::QuickGelu, "activation");
+    assert_eq!((config.head_size(), config.max_position_embeddings, config.num_hidden_layers), (8, 77, 3), "sizes");
     assert_eq!(
-        (config.start_token, config.end_token, config.padding_token),
+        (config.bos_token_id, config.eos_token_id, config.pad_token_id),
         (Some(0), Some(2), Some(1)),
         "tokens"
     );
     let other = read_clip(&with(clip(), &json!({"hidden_act": "gelu", "pad_token_id": null}))).unwrap();
-    assert_eq!((other.activation, other.padding_token), (Activation::Gelu, None), "other activation");
+    assert_eq!((other.hidden_act, other.pad_token_id), (Activation::Gelu, None), "other activation");
     let cases = [
         ("model_type", json!("t5"), "supported is \"clip_text_model\""),
         ("hidden_act", json!("gelu_new"), "found \"gelu_new\", supported is quick_gelu or gelu"),

@@ -155,7 +155,7 @@ fn ddim_loops_agree_with_diffusers() {
 #[test]
 fn pndm_loops_agree_with_diffusers() {
     with(&SD1, |pipeline| {
-        loops(|name| name.starts_with("loop_pndm")).iter().for_each(|case| check_loop(pipeline, case))
+        loops(|name| name.starts_with("loop_pndm")).iter().for_each(|case| check_loop(pipeline, case));
     });
 }
 

@@ -144,6 +144,9 @@ impl Executor {
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost) and other faults of the device, possibly those of an earlier
     /// play.
+    ///
+    /// # Panics
+    /// Never: a pair of queries is only handed out where there is a set.
     pub fn play(&mut self, program: &Program) -> Result<Play> {
         if self.profile.is_some() && self.gpu.has_timestamps() {
             return self.play_profiled(program);

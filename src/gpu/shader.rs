@@ -21,6 +21,9 @@ pub struct Shader {
 
 impl Shader {
     /// The whole text for one element type; `values` belong to [`Shader::definitions`].
+    ///
+    /// # Panics
+    /// If there are not as many values as definitions.
     #[must_use]
     pub fn assemble(&self, element: ElementType, values: &[u32]) -> String {
         assert_eq!(values.len(), self.definitions.len(), "{}: definitions", self.name);

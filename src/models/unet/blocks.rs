@@ -108,7 +108,7 @@ impl Layer {
 /// What one down unit does; its result is the next skip tensor.
 #[derive(Clone, Debug)]
 pub(super) enum DownStep {
-    Layer(Layer),
+    Layer(Box<Layer>),
     Downsample(Downsample),
 }
 

@@ -320,7 +320,7 @@ fn load_down(
         let downsamples = level + 1 < levels;
         for number in 0..config.layers_per_block {
             let mut site = Site { config, weights: weights.clone(), loader, counters };
-            let step = DownStep::Layer(site.layer(number, [inputs, channels], heads)?);
+            let step = DownStep::Layer(Box::new(site.layer(number, [inputs, channels], heads)?));
             let ends_block = !downsamples && number + 1 == config.layers_per_block;
             units.push(DownUnit { block: block.clone(), step, ends_block });
             skips.push(channels);
