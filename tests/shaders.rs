@@ -11,13 +11,16 @@ use deepcache::kernels::{self, SHADERS};
 use deepcache::tensor::ElementType;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{hlsl, msl, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ShaderStage, StorageAccess, TypeInner};
 
 const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
-const DEFINITIONS: &[(&str, &[&[u32]])] = &[("attention_flash", &[&[40, 32], &[160, 16], &[512, 4]])];
+const DEFINITIONS: &[(&str, &[&[u32]])] = &[
+    ("attention_broadcast", &[&[1], &[40], &[160], &[512]]),
+    ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4]]),
+];
 
 /// Every shader's whole text: for each element type and each set of definitions.
 fn texts(shader: &Shader) -> Vec<(String, String)> {
@@ -37,13 +40,15 @@ fn parse(title: &str, text: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text)
         .unwrap_or_else(|error| panic!("{title}: {}", error.emit_to_string(text)));
     let mut capabilities = Capabilities::SHADER_FLOAT16;
-    if text.contains("subgroupBroadcast") {
+    if text.contains("subgroup") {
         capabilities |= Capabilities::SUBGROUP;
     }
     if text.contains("enable wgpu_cooperative_matrix;") {
         capabilities |= Capabilities::COOPERATIVE_MATRIX;
     }
     let info = Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .unwrap_or_else(|error| panic!("{title}: {}", error.emit_to_string(text)));
     (module, info)
@@ -213,6 +218,8 @@ fn params_have_one_layout_in_rust_and_wgsl() {
     let layouts: Vec<(&str, Layout)> = vec![
         params!(activation: activation::Params, [count]),
         params!(add: add::Params, [count]),
+        params!(attention_broadcast: attention::Params,
+            [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
         params!(attention_flash: attention::Params,
             [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
         params!(conv2d_broadcast: conv2d::Params,

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{GRID_LIMIT, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -22,7 +22,16 @@ pub static FLASH: Shader = Shader {
     definitions: &["HEAD_SIZE", "QUERIES"],
 };
 
-/// The uniform of `attention_flash`.
+/// The `broadcast` family: one query for each lane, keys and values broadcast in registers.
+pub static BROADCAST: Shader = Shader {
+    name: "attention_broadcast",
+    source: source!("attention_broadcast"),
+    preludes: &[],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["HEAD_SIZE"],
+};
+
+/// The uniform of both shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -106,7 +115,11 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let block = queries_per_workgroup(head_size);
+    let definitions = [extent(NAME, "queries", head_size)?, queries_per_workgroup(head_size)];
+    let (shader, definitions, block) = match recording.family() {
+        Family::Tiled => (&FLASH, &definitions[..], definitions[1]),
+        Family::Broadcast => (&BROADCAST, &definitions[..1], BROADCAST_QUERIES),
+    };
     let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
     let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
     if grid.iter().any(|&groups| groups > GRID_LIMIT) {
@@ -127,9 +140,9 @@ pub fn attention(
     };
     let output = recording.transient([images, query_count, channels], element);
     recording.dispatch(Dispatch {
-        shader: &FLASH,
+        shader,
         element,
-        definitions: &[extent(NAME, "queries", head_size)?, block],
+        definitions,
         constants: &[("CAUSAL", f64::from(u8::from(causal)))],
         params: bytemuck::bytes_of(&params),
         bindings: &[
@@ -147,7 +160,10 @@ pub fn attention(
     Ok(output)
 }
 
-/// `QUERIES` of the shader: as many as keep its workgroup memory below 16 KiB and its sums in registers.
+/// Queries of a workgroup of `attention_broadcast`, one for each lane.
+const BROADCAST_QUERIES: u32 = 8;
+
+/// `QUERIES` of `attention_flash`: as many as keep its workgroup memory below 16 KiB and its sums in registers.
 const fn queries_per_workgroup(head_size: usize) -> u32 {
     match head_size {
         0..=64 => 32,

@@ -27,6 +27,7 @@ use crate::tensor::{ElementType, Tensor};
 pub const SHADERS: &[&Shader] = &[
     &activation::ACTIVATION,
     &add::ADD,
+    &attention::BROADCAST,
     &attention::FLASH,
     &conv2d::BROADCAST,
     &conv2d::TILED,
