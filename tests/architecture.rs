@@ -70,7 +70,7 @@ fn every_kernel_has_a_twin_a_shader_and_a_line_in_the_battery() {
         call.split(',').map(|stem| stem.trim().to_owned()).filter(|stem| !stem.is_empty()).collect();
     assert_eq!(kernels, listed, "kernels and their lines in tests/kernels.rs");
 
-    let shaders = stems("shaders", &["shared"]);
+    let shaders = stems("shaders", &["shared", "README"]);
     let belongs = |shader: &str, kernel: &str| {
         shader.strip_prefix(kernel).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     };
