@@ -83,7 +83,7 @@ pub(crate) use source;
 /// but not so many that a small product occupies fewer than 4 cores.
 pub(crate) fn broadcast_block(rows: u32, columns: u32) -> [u32; 2] {
     const WORKGROUPS: u32 = 4;
-    let block_columns = columns.next_power_of_two().clamp(8, 32);
+    let block_columns = columns.min(32).next_power_of_two().max(8);
     let across = columns.div_ceil(block_columns);
     let enough = |block_rows: &u32| rows.div_ceil(*block_rows).saturating_mul(across) >= WORKGROUPS;
     let block_rows = [32, 16].into_iter().find(enough).unwrap_or(8);
