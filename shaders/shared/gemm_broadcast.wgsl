@@ -4,8 +4,8 @@
 //! the lanes: what counts is how much is multiplied for each load. A lane owns every eighth column, and all
 //! rows of them. Of 8 terms it loads that of its own number for each row, which `subgroupBroadcast` then hands
 //! to all lanes, and all 8 for each of its columns. The file that uses this one loads the rows, calls
-//! `multiply`, and stores the sums through `store_one(row, column, value)`. What is not stored costs nothing:
-//! the driver drops its sums and their loads.
+//! `multiply`, and stores the sums through `store_one(row, column, value)`. In a smaller block the rest of the
+//! sums stay zero, and the driver drops the loads that nobody uses.
 
 override ROWS: u32 = 32u;    // of a workgroup: 8, 16 or 32
 override COLUMNS: u32 = 32u; // of a workgroup: 8, 16 or 32
@@ -55,14 +55,18 @@ fn load_weights(term: u32, columns: vec4<u32>) -> Weights {
     );
 }
 
-/// Adds the products of one term.
+/// Adds the products of one term. Columns that the workgroup does not have stay zero, and their loads unused.
 fn add_term(sums: mat4x4<f32>, rows: vec4<f32>, weights: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(
-        fma(rows, vec4(weights.x), sums[0]),
-        fma(rows, vec4(weights.y), sums[1]),
-        fma(rows, vec4(weights.z), sums[2]),
-        fma(rows, vec4(weights.w), sums[3]),
-    );
+    var next = sums;
+    next[0] = fma(rows, vec4(weights.x), sums[0]);
+    if COLUMNS > LANES {
+        next[1] = fma(rows, vec4(weights.y), sums[1]);
+    }
+    if COLUMNS > 2u * LANES {
+        next[2] = fma(rows, vec4(weights.z), sums[2]);
+        next[3] = fma(rows, vec4(weights.w), sums[3]);
+    }
+    return next;
 }
 
 /// Adds the products of eight terms; each lane brings one of them in `rows`.
@@ -80,12 +84,16 @@ fn add_terms(sums: mat4x4<f32>, rows: vec4<f32>, weights: Weights) -> mat4x4<f32
 fn multiply(block: ptr<function, Block>, rows: Rows, weights: Weights) {
     (*block).q0 = add_terms((*block).q0, rows.q0, weights);
     (*block).q1 = add_terms((*block).q1, rows.q1, weights);
-    (*block).q2 = add_terms((*block).q2, rows.q2, weights);
-    (*block).q3 = add_terms((*block).q3, rows.q3, weights);
-    (*block).q4 = add_terms((*block).q4, rows.q4, weights);
-    (*block).q5 = add_terms((*block).q5, rows.q5, weights);
-    (*block).q6 = add_terms((*block).q6, rows.q6, weights);
-    (*block).q7 = add_terms((*block).q7, rows.q7, weights);
+    if ROWS > 8u {
+        (*block).q2 = add_terms((*block).q2, rows.q2, weights);
+        (*block).q3 = add_terms((*block).q3, rows.q3, weights);
+    }
+    if ROWS > 16u {
+        (*block).q4 = add_terms((*block).q4, rows.q4, weights);
+        (*block).q5 = add_terms((*block).q5, rows.q5, weights);
+        (*block).q6 = add_terms((*block).q6, rows.q6, weights);
+        (*block).q7 = add_terms((*block).q7, rows.q7, weights);
+    }
 }
 
 /// Hands every sum to `store_one(row, column, value)` of the file that uses this one, in a loop: to write the
