@@ -41,24 +41,6 @@ const ROWS: u32 = 4u;     // pixels at a time
 var<workgroup> means: array<f32, COLUMNS>;
 var<workgroup> scales: array<f32, COLUMNS>;
 
-/// Mean, and one over the standard deviation, of one group of one image.
-fn statistics(image: u32, group: u32) -> vec2<f32> {
-    let first = 3u * (image * params.groups + group) * params.tiles;
-    var count = 0.0;
-    var sum = 0.0;
-    for (var tile = 0u; tile < params.tiles; tile += 1u) {
-        count += moments[first + 3u * tile];
-        sum += moments[first + 3u * tile] * moments[first + 3u * tile + 1u];
-    }
-    let mean = sum / count;
-    var squares = 0.0;
-    for (var tile = 0u; tile < params.tiles; tile += 1u) {
-        let delta = moments[first + 3u * tile + 1u] - mean;
-        squares += moments[first + 3u * tile + 2u] + moments[first + 3u * tile] * delta * delta;
-    }
-    return vec2(mean, inverseSqrt(squares / count + params.epsilon));
-}
-
 @compute @workgroup_size(256)
 fn group_norm_apply(
     @builtin(workgroup_id) workgroup: vec3<u32>,

@@ -4,12 +4,12 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Affine, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
 use crate::kernels::activation::Activation;
 use crate::tensor::{ElementType, Shape, Tensor};
 
-/// First shader: partial moments of each group.
+/// First shader: partial moments of each group, by the lanes of a large workgroup together.
 pub static MOMENTS: Shader = Shader {
     name: "group_norm_moments",
     source: source!("group_norm_moments"),
@@ -18,16 +18,38 @@ pub static MOMENTS: Shader = Shader {
     definitions: &[],
 };
 
+/// The first shader of the `broadcast` family: one group for each of 8 lanes.
+pub static MOMENTS_BROADCAST: Shader = Shader {
+    name: "group_norm_moments_broadcast",
+    source: source!("group_norm_moments_broadcast"),
+    preludes: MOMENTS.preludes,
+    bindings: MOMENTS.bindings,
+    definitions: &[],
+};
+
 /// Second shader: merges the moments and normalises.
 pub static APPLY: Shader = Shader {
     name: "group_norm_apply",
     source: source!("group_norm_apply"),
-    preludes: &[source!(shared "activation"), source!(shared "channel_pair")],
+    preludes: &[
+        source!(shared "activation"),
+        source!(shared "channel_pair"),
+        source!(shared "group_statistics"),
+    ],
     bindings: &["input", "second", "moments", "weight", "bias", "output"],
     definitions: &[],
 };
 
-/// The uniform of both shaders.
+/// The second shader of the `broadcast` family: one channel for each of 8 lanes.
+pub static APPLY_BROADCAST: Shader = Shader {
+    name: "group_norm_apply_broadcast",
+    source: source!("group_norm_apply_broadcast"),
+    preludes: APPLY.preludes,
+    bindings: APPLY.bindings,
+    definitions: &[],
+};
+
+/// The uniform of all these shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -65,6 +87,9 @@ const MOST_TILES: usize = 32;
 
 /// Four values for each of 256 lanes.
 const LEAST_TILE_VALUES: usize = 1024;
+
+/// Where one lane observes a whole tile: old lavapipes end the loops of a lane after 65,535 iterations.
+const MOST_TILE_VALUES: usize = 1 << 14;
 
 /// Records group normalisation, optionally followed by `SiLU`.
 ///
@@ -119,9 +144,16 @@ pub fn group_norm(
 
     let output = recording.transient(Shape::from(&with_channels(channels)[..]), input.element());
     extent(NAME, "input", output.shape().count())?;
-    let wanted_tiles = (pixels * (channels / config.groups)).div_ceil(LEAST_TILE_VALUES).min(MOST_TILES);
+    let values = pixels * (channels / config.groups);
+    let wanted_tiles =
+        values.div_ceil(LEAST_TILE_VALUES).min(MOST_TILES).max(values.div_ceil(MOST_TILE_VALUES)).min(pixels);
     let tile_pixels = pixels.div_ceil(wanted_tiles);
     let tiles = pixels.div_ceil(tile_pixels);
+    let (least_block, moments_shader, group_lanes, apply_shader, channel_lanes) = match recording.family() {
+        Family::Tiled => (32, &MOMENTS, 1, &APPLY, 64),
+        // a lane merges all tiles for itself, which enough pixels must pay for
+        Family::Broadcast => (16 * tiles.max(8), &MOMENTS_BROADCAST, 8, &APPLY_BROADCAST, 8),
+    };
     let params = Params {
         pixels: extent(NAME, "input", pixels)?,
         first_channels: extent(NAME, "input", first_channels)?,
@@ -129,29 +161,30 @@ pub fn group_norm(
         groups: extent(NAME, "input", config.groups)?,
         tiles: extent(NAME, "input", tiles)?,
         tile_pixels: extent(NAME, "input", tile_pixels)?,
-        block_pixels: extent(NAME, "input", pixels.div_ceil(1 << 15).max(32))?,
+        block_pixels: extent(NAME, "input", pixels.div_ceil(1 << 15).max(least_block))?,
         epsilon: config.epsilon,
     };
     let images = extent(NAME, "input", images)?;
+    let pair = ("PAIR", f64::from(u8::from(second.is_some())));
     // An absent tensor needs something bound in its place: the input, which is only read as well.
     let second = second.unwrap_or(input);
     let moments = recording.transient([images as usize, config.groups, tiles, 3], ElementType::F32);
     recording.dispatch(Dispatch {
-        shader: &MOMENTS,
+        shader: moments_shader,
         element: input.element(),
         definitions: &[],
-        constants: &[],
+        constants: &[pair],
         params: bytemuck::bytes_of(&params),
         bindings: &[(input, Access::Read), (second, Access::Read), (&moments, Access::Write)],
-        grid: [params.tiles, params.groups, images],
+        grid: [params.tiles, params.groups.div_ceil(group_lanes), images],
         multiply_accumulates: 0,
     });
     let activation = if config.silu { Activation::Silu } else { Activation::None };
     recording.dispatch(Dispatch {
-        shader: &APPLY,
+        shader: apply_shader,
         element: input.element(),
         definitions: &[],
-        constants: &[("ACTIVATION", f64::from(activation.code()))],
+        constants: &[("ACTIVATION", f64::from(activation.code())), pair],
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (input, Access::Read),
@@ -162,7 +195,7 @@ pub fn group_norm(
             (&output, Access::Write),
         ],
         grid: [
-            (params.first_channels + params.second_channels).div_ceil(64),
+            (params.first_channels + params.second_channels).div_ceil(channel_lanes),
             params.pixels.div_ceil(params.block_pixels),
             images,
         ],

@@ -4,11 +4,11 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Affine, extent, linear_grid, source};
 use crate::error::Result;
-use crate::gpu::recording::{Access, Dispatch, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::Tensor;
 
-/// The only variant.
+/// Every GPU: a row for each workgroup.
 pub static LAYER_NORM: Shader = Shader {
     name: "layer_norm",
     source: source!("layer_norm"),
@@ -17,7 +17,16 @@ pub static LAYER_NORM: Shader = Shader {
     definitions: &[],
 };
 
-/// The uniform of `layer_norm`.
+/// The `broadcast` family: a row for each of 8 lanes, weights broadcast in registers.
+pub static BROADCAST: Shader = Shader {
+    name: "layer_norm_broadcast",
+    source: source!("layer_norm_broadcast"),
+    preludes: LAYER_NORM.preludes,
+    bindings: LAYER_NORM.bindings,
+    definitions: &[],
+};
+
+/// The uniform of both shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -52,9 +61,13 @@ pub fn layer_norm(
     extent(NAME, "input", input.shape().count())?;
     let params =
         Params { rows: extent(NAME, "input", rows)?, channels: extent(NAME, "input", channels)?, epsilon };
+    let (shader, workgroup_rows) = match recording.family() {
+        Family::Tiled => (&LAYER_NORM, 1),
+        Family::Broadcast => (&BROADCAST, 8),
+    };
     let output = recording.transient(input.shape().clone(), input.element());
     recording.dispatch(Dispatch {
-        shader: &LAYER_NORM,
+        shader,
         element: input.element(),
         definitions: &[],
         constants: &[],
@@ -65,7 +78,7 @@ pub fn layer_norm(
             (&affine.bias, Access::Read),
             (&output, Access::Write),
         ],
-        grid: linear_grid(rows, 1),
+        grid: linear_grid(rows, workgroup_rows),
         multiply_accumulates: 0,
     });
     Ok(output)
