@@ -137,9 +137,10 @@ fn store_one(row: u32, column: u32, sum: f32) {
 @compute @workgroup_size(8)
 fn conv2d_broadcast(
     @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = workgroup.y * ROWS;
+    let first_row = (workgroup.z * grid.y + workgroup.y) * ROWS;
     let columns = own_columns(workgroup.x, lane);
     var block = Block();
 

@@ -107,9 +107,10 @@ fn store_four(row: u32, column: u32, sums: vec4<f32>) {
 @compute @workgroup_size(64)
 fn conv2d_tiled(
     @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = workgroup.y * TILE;
+    let first_row = (workgroup.z * grid.y + workgroup.y) * TILE;
     let first_column = workgroup.x * TILE;
     let lane_x = lane % 8u;
     let lane_y = lane / 8u;

@@ -8,7 +8,7 @@
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
 //!
-//! grid     (N / 64, M / 64, 1), rounded up: one workgroup of 64 lanes owns 64x64 outputs
+//! grid     (N / 64, M / 64, 1), rounded up; more rows than y holds go on along z: one workgroup of 64 lanes owns 64x64 outputs
 //! numbers  products and sums in f32
 //! source   torch.nn.functional.linear with its weight transposed
 //! twin     src/reference/matmul.rs
@@ -72,9 +72,10 @@ fn store_four(row: u32, column: u32, sums: vec4<f32>) {
 @compute @workgroup_size(64)
 fn matmul_tiled(
     @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = workgroup.y * TILE;
+    let first_row = (workgroup.z * grid.y + workgroup.y) * TILE;
     let first_column = workgroup.x * TILE;
     let lane_x = lane % 8u;
     let lane_y = lane / 8u;

@@ -282,7 +282,11 @@ fn autoencoders_are_read_or_refused() {
 fn text_encoders_are_read_or_refused() {
     let config = read_clip(&clip()).unwrap();
     assert_eq!(config.hidden_act, Activation::QuickGelu, "activation");
-    assert_eq!((config.head_size(), config.max_position_embeddings, config.num_hidden_layers), (8, 77, 3), "sizes");
+    assert_eq!(
+        (config.head_size(), config.max_position_embeddings, config.num_hidden_layers),
+        (8, 77, 3),
+        "sizes"
+    );
     assert_eq!(
         (config.bos_token_id, config.eos_token_id, config.pad_token_id),
         (Some(0), Some(2), Some(1)),

@@ -623,19 +623,19 @@ fn request_rows() -> Vec<RequestRow> {
             "the largest sides",
             |r| (r.width, r.height) = (Some(16_384), Some(16_384)),
             Option,
-            &["width and height", "16384x16384 are 268435456 pixels", "4194240"],
+            &["width and height", "16384x16384 are 268435456 pixels", "8388608"],
         ),
         (
             "the largest pictures",
             |r| (r.width, r.height, r.count) = (Some(16_384), Some(16_384), 1024),
             Option,
-            &["16384x16384", "4194240"],
+            &["16384x16384", "8388608"],
         ),
         (
             "latents of the largest sides",
             |r| r.latents = latents([1, 4, 2048, 2048]),
             Option,
-            &["16384x16384", "4194240"],
+            &["16384x16384", "8388608"],
         ),
         (
             "the largest picture",

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{broadcast_block, extent, source};
+use super::{broadcast_block, extent, product_grid, source};
 use crate::error::Result;
 use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
@@ -113,7 +113,7 @@ pub fn matmul(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid: [params.columns.div_ceil(block_columns), params.rows.div_ceil(block_rows), 1],
+        grid: product_grid([params.rows, params.columns], [block_rows, block_columns]),
         multiply_accumulates: (rows * terms * columns) as u64,
     });
     Ok(output)

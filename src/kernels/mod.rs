@@ -96,8 +96,16 @@ pub(crate) fn broadcast_block(rows: u32, columns: u32) -> [u32; 2] {
 /// The most workgroups in one dimension that every device allows.
 const GRID_LIMIT: u32 = 65_535;
 
-/// The most pixels of a picture: convolutions count tiles of 64 along one dimension of the grid.
-pub(crate) const MOST_PIXELS: usize = 64 * GRID_LIMIT as usize;
+/// The most pixels of a picture: kernels count values in 32 bits, and a VAE has hundreds of channels.
+pub(crate) const MOST_PIXELS: usize = 1 << 23;
+
+/// Workgroups of a matrix product: blocks of columns along x, blocks of rows along y and, where there are more
+/// than one dimension holds, z.
+pub(crate) fn product_grid([rows, columns]: [u32; 2], [block_rows, block_columns]: [u32; 2]) -> [u32; 3] {
+    let blocks = rows.div_ceil(block_rows);
+    let layers = blocks.div_ceil(GRID_LIMIT).max(1);
+    [columns.div_ceil(block_columns), blocks.div_ceil(layers), layers]
+}
 
 /// Workgroups in two dimensions for `count` values, `per_workgroup` each; the shader's `linear_index` undoes it.
 pub(crate) fn linear_grid(count: usize, per_workgroup: u32) -> [u32; 3] {

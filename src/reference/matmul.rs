@@ -82,6 +82,7 @@ pub fn cases() -> Vec<Case> {
         case("primes, everything fused", [67, 17, 131], Activation::Silu, true),
         case("one row, gelu", [1, 320, 77], Activation::Gelu, true),
         case("one column, quick gelu", [129, 5, 1], Activation::QuickGelu, true),
+        case("more rows than one dimension of the grid", [4_200_000, 1, 1], Activation::None, false),
         case("long sums", [3, 4099, 9], Activation::None, true),
     ]
 }
