@@ -28,7 +28,7 @@
 //! ```
 //!
 //! [`pipelines`] is the front door. Below it, [`models`] record their work into a
-//! [`Recording`](gpu::recording::Recording), which a [`gpu::Executor`] plays on a device and [`reference`] on the
+//! [`Recording`](gpu::recording::Recording), which a [`gpu::Executor`] plays on a device and [`mod@reference`] on the
 //! CPU; an application with a pipeline of its own can use them as [`pipelines`] does.
 
 pub mod deepcache;
