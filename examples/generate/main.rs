@@ -71,7 +71,14 @@ fn run(options: &Options) -> Result<()> {
         pipeline.start_profile();
     }
     if !options.quiet {
-        eprintln!("{} on {}", options.model.display(), pipeline.gpu().description());
+        let adapter = pipeline.gpu().description();
+        let model = options.model.file_name().unwrap_or(options.model.as_os_str()).to_string_lossy();
+        eprintln!("{model} ({}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
+        if pipeline.gpu().is_software() {
+            eprintln!(
+                "no GPU here: a software driver computes on the CPU, slowly; its first run compiles for a while"
+            );
+        }
     }
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -148,24 +155,32 @@ fn list_devices() -> Result<()> {
     Ok(())
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Waiting for something that cannot be counted.
+fn waiting() -> ProgressStyle {
+    style("{msg} [{elapsed}]")
+}
+
 fn progress_bar(quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg:10} {wide_bar} {pos}/{len} [{elapsed} < {eta}]")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
+    if quiet { ProgressBar::hidden() } else { ProgressBar::new(0).with_style(waiting()) }
 }
 
 fn show(bar: &ProgressBar, progress: Progress) {
     match progress {
-        Progress::Encoding => bar.set_message("prompt"),
+        Progress::Encoding => bar.set_message("preparing and encoding the prompt"),
         Progress::Denoising { completed, of, .. } => {
-            bar.set_message("denoising");
+            bar.set_style(style("denoising {wide_bar} {pos}/{len} [{elapsed} < {eta}]"));
             bar.set_length(of as u64);
             bar.set_position(completed as u64);
         }
-        Progress::Decoding { .. } => bar.set_message("decoding"),
+        Progress::Decoding { .. } => {
+            bar.set_style(waiting());
+            bar.set_message("decoding");
+        }
         _ => {}
     }
+    bar.tick();
 }

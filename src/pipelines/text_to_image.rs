@@ -130,6 +130,12 @@ impl TextToImage {
         &self.gpu
     }
 
+    /// How weights and activations are stored.
+    #[must_use]
+    pub fn storage(&self) -> StorageType {
+        self.storage
+    }
+
     /// The sampler that the model's own configuration names, if it is one of ours.
     #[must_use]
     pub fn own_scheduler(&self) -> Option<SchedulerKind> {
