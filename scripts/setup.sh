@@ -14,8 +14,16 @@ install_packages() {
         run=(sudo)
     fi
     say "installing $*"
-    "${run[@]}" apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "$@" >&2
+    local log
+    log=$(mktemp)
+    if ! { "${run[@]}" apt-get update -qq &&
+        "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } \
+        >"$log" 2>&1; then
+        cat "$log" >&2
+        say "could not install $*"
+        exit 1
+    fi
+    rm -f "$log"
 }
 
 has_vulkan() {

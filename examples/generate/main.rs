@@ -122,7 +122,7 @@ fn save(options: &Options, request: &TextToImageRequest, generation: &Generation
     }
     if !options.quiet {
         eprintln!(
-            "load {:.2} s, prompt {:.2} s, {} steps {:.2} s, decode {:.2} s; peak {:.1} MiB on the device",
+            "load {:.2} s, prompt {:.2} s, {} U-Net calls {:.2} s, decode {:.2} s; peak {:.1} MiB on the device",
             statistics.load_s,
             statistics.encode_s,
             statistics.steps.len(),
