@@ -256,7 +256,7 @@ fn an_interrupt_ends_the_run_without_a_trace() {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
     let last = said.trim_end().lines().last().unwrap();
-    assert!(last.starts_with("error: cancelled after ") && last.ends_with(" of 901 steps"), "{said}");
+    assert!(last.starts_with("error: cancelled after ") && last.ends_with(" of 900 steps"), "{said}");
     assert_eq!(names(folder.path()), ["out.png"], "files were left");
     assert_eq!(fs::read(folder.path().join("out.png")).unwrap(), b"old", "the old picture was touched");
 }
