@@ -146,7 +146,7 @@ impl Executor {
     /// play.
     ///
     /// # Panics
-    /// Never: a pair of queries is only handed out where there is a set.
+    /// Only if this crate hands out a pair of queries without a query set: no input leads there.
     pub fn play(&mut self, program: &Program) -> Result<Play> {
         if self.profile.is_some() && self.gpu.has_timestamps() {
             return self.play_profiled(program);
