@@ -1,6 +1,6 @@
-//! token_embedding: looks up tokens in one range of rows of the table, and adds their positions.
+//! token_embedding: looks up tokens in one range of rows of the table, and adds their positions if there are any.
 //!
-//!   output[n, t, c] = table[ids[n, t] - first_row, c] + positions[t, c]
+//!   output[n, t, c] = table[ids[n, t] - first_row, c] + positions[t, c]     0 for positions unless HAS_POSITIONS
 //!   if first_row <= ids[n, t] < first_row + rows
 //!
 //! One dispatch for each range, since a whole table may be too large to bind. The first range also writes the
@@ -8,7 +8,7 @@
 //!
 //! ids        [N, T]     u32
 //! table      [rows, C]  Element
-//! positions  [P, C]     Element  P >= T
+//! positions  [P, C]     Element  P >= T; read if HAS_POSITIONS
 //! output     [N, T, C]  Element
 //!
 //! grid     linear, 64 values a workgroup
@@ -30,6 +30,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> positions: array<Element>;
 @group(0) @binding(4) var<storage, read_write> output: array<Element>;
 
+override HAS_POSITIONS: bool = false;
+
 @compute @workgroup_size(64)
 fn token_embedding(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -42,7 +44,10 @@ fn token_embedding(
     }
     let token = index / params.channels;
     let channel = index % params.channels;
-    let position = f32(positions[token % params.tokens * params.channels + channel]);
+    var position = 0.0;
+    if HAS_POSITIONS {
+        position = f32(positions[token % params.tokens * params.channels + channel]);
+    }
     let id = ids[token];
     if id >= params.first_row && id - params.first_row < params.rows {
         let value = f32(table[(id - params.first_row) * params.channels + channel]);

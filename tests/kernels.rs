@@ -34,6 +34,8 @@ kernel_battery!(
     add,
     attention,
     conv2d,
+    dynamic_threshold,
+    forecast,
     geglu,
     group_norm,
     guidance,
@@ -42,7 +44,9 @@ kernel_battery!(
     pixels,
     scale_model_input,
     scheduler_step,
+    similarity,
     timestep_embedding,
     token_embedding,
     upsample_nearest,
+    vector_quantize,
 );

@@ -18,8 +18,8 @@ const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
 const DEFINITIONS: &[(&str, &[&[u32]])] = &[
-    ("attention_broadcast", &[&[1], &[40], &[160], &[512]]),
-    ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4]]),
+    ("attention_broadcast", &[&[1], &[40], &[160], &[512], &[960]]),
+    ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4], &[960, 4]]),
 ];
 
 /// Every shader's whole text: for each element type and each set of definitions.
@@ -226,6 +226,8 @@ fn params_have_one_layout_in_rust_and_wgsl() {
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(conv2d_tiled: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
+        params!(dynamic_threshold: dynamic_threshold::Params, [count, row_length, ratio, most]),
+        params!(forecast: forecast::Params, [count]),
         params!(geglu: geglu::Params, [count, channels]),
         params!(group_norm_moments: group_norm::Params,
             [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),
@@ -235,18 +237,21 @@ fn params_have_one_layout_in_rust_and_wgsl() {
             [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),
         params!(group_norm_apply_broadcast: group_norm::Params,
             [pixels, first_channels, second_channels, groups, tiles, tile_pixels, block_pixels, epsilon]),
-        params!(guidance: guidance::Params, [count, scale]),
+        params!(guidance: guidance::Params, [count, image_count, scale]),
+        params!(guidance_rescale: guidance::RescaleParams, [images, count, scale, rescale]),
         params!(layer_norm: layer_norm::Params, [rows, channels, epsilon]),
         params!(layer_norm_broadcast: layer_norm::Params, [rows, channels, epsilon]),
         params!(matmul_broadcast: matmul::Params, [rows, terms, columns]),
         params!(matmul_tiled: matmul::Params, [rows, terms, columns]),
         params!(pixels: pixels::Params, [count]),
         params!(scale_model_input: scale_model_input::Params, [count, row_length, copies]),
-        params!(scheduler_step: scheduler_step::Params, [count, history]),
+        params!(scheduler_step: scheduler_step::Params, [count, history, image_count]),
+        params!(similarity: similarity::Params, [count, groups, row]),
         params!(timestep_embedding: timestep_embedding::Params, [timesteps, frequencies]),
         params!(token_embedding: token_embedding::Params, [count, tokens, channels, first_row, rows]),
         params!(upsample_nearest: upsample_nearest::Params,
             [count, channels, input_height, input_width, height, width]),
+        params!(vector_quantize: vector_quantize::Params, [count, entries, channels]),
     ];
     for shader in SHADERS {
         let (_, rust) = layouts

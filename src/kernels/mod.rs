@@ -7,6 +7,8 @@ pub mod activation;
 pub mod add;
 pub mod attention;
 pub mod conv2d;
+pub mod dynamic_threshold;
+pub mod forecast;
 pub mod geglu;
 pub mod group_norm;
 pub mod guidance;
@@ -15,9 +17,11 @@ pub mod matmul;
 pub mod pixels;
 pub mod scale_model_input;
 pub mod scheduler_step;
+pub mod similarity;
 pub mod timestep_embedding;
 pub mod token_embedding;
 pub mod upsample_nearest;
+pub mod vector_quantize;
 
 use crate::error::Result;
 use crate::gpu::shader::Shader;
@@ -31,12 +35,15 @@ pub const SHADERS: &[&Shader] = &[
     &attention::FLASH,
     &conv2d::BROADCAST,
     &conv2d::TILED,
+    &dynamic_threshold::DYNAMIC_THRESHOLD,
+    &forecast::FORECAST,
     &geglu::GEGLU,
     &group_norm::APPLY,
     &group_norm::APPLY_BROADCAST,
     &group_norm::MOMENTS,
     &group_norm::MOMENTS_BROADCAST,
     &guidance::GUIDANCE,
+    &guidance::RESCALE,
     &layer_norm::BROADCAST,
     &layer_norm::LAYER_NORM,
     &matmul::BROADCAST,
@@ -44,9 +51,11 @@ pub const SHADERS: &[&Shader] = &[
     &pixels::PIXELS,
     &scale_model_input::SCALE_MODEL_INPUT,
     &scheduler_step::SCHEDULER_STEP,
+    &similarity::SIMILARITY,
     &timestep_embedding::TIMESTEP_EMBEDDING,
     &token_embedding::TOKEN_EMBEDDING,
     &upsample_nearest::UPSAMPLE_NEAREST,
+    &vector_quantize::VECTOR_QUANTIZE,
 ];
 
 /// Scale and shift of each channel behind a normalisation.

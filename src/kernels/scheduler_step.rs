@@ -13,7 +13,7 @@ pub static SCHEDULER_STEP: Shader = Shader {
     name: "scheduler_step",
     source: source!("scheduler_step"),
     preludes: &[source!(shared "linear_index")],
-    bindings: &["model_output", "noise", "table", "step", "state"],
+    bindings: &["model_output", "noise", "threshold", "table", "step", "state"],
     definitions: &[],
 };
 
@@ -25,6 +25,8 @@ pub struct Params {
     pub count: u32,
     /// Planes of history.
     pub history: u32,
+    /// Values of one image.
+    pub image_count: u32,
 }
 
 /// The most planes of history: the shader keeps them in registers.
@@ -33,8 +35,8 @@ pub const MOST_HISTORY: usize = 8;
 /// Length of one row of the table for a scheduler with `history` planes.
 ///
 /// A row is the scale of the model's input; the weights of the sample and of the model's output in the
-/// prediction, and the range that it is clamped to (0: no prediction); and a matrix row by row. The matrix
-/// has a row for the new sample and one for each plane of history, and columns for the sample, the
+/// prediction, and the range that it is clamped to (0: no prediction; below 0: the image's threshold, by which it
+/// is then divided); and a matrix row by row. The matrix has a row for the new sample and one for each plane of history, and columns for the sample, the
 /// model's output, the noise, the prediction, and each plane of history.
 #[must_use]
 pub const fn row_length(history: usize) -> usize {
@@ -47,6 +49,7 @@ pub const fn row_length(history: usize) -> usize {
 /// - `state`: `[1 + K, N * h * w * C]`, f32: the sample and K planes of history, both updated
 /// - `model_output`: `[N, h, w, C]`, f32
 /// - `noise`: as `model_output`; zero if there is none
+/// - `threshold`: `[N]`, f32, from [`dynamic_threshold`](super::dynamic_threshold::dynamic_threshold)
 /// - `table`: `[S, 4 + (1 + K) (4 + K)]`, f32; see [`row_length`]
 /// - `step`: `[1]`, u32: the row of the table
 ///
@@ -57,7 +60,7 @@ pub fn scheduler_step(
     recording: &mut Recording,
     state: &Tensor,
     model_output: &Tensor,
-    noise: Option<&Tensor>,
+    [noise, threshold]: [Option<&Tensor>; 2],
     table: &Tensor,
     step: &Tensor,
 ) -> Result<()> {
@@ -74,25 +77,40 @@ pub fn scheduler_step(
     if let Some(noise) = noise {
         noise.expect(NAME, "noise", model_output.shape().extents())?;
     }
+    let images = model_output.shape().extents().first().copied().unwrap_or(1).max(1);
+    if let Some(threshold) = threshold {
+        threshold.expect(NAME, "threshold", &[images])?;
+    }
+    // An absent tensor needs something bound in its place: another that is only read.
     let noise_or_other = noise.unwrap_or(model_output);
-    let floats =
-        [("state", state), ("model_output", model_output), ("noise", noise_or_other), ("table", table)];
+    let threshold_or_other = threshold.unwrap_or(model_output);
+    let floats = [
+        ("state", state),
+        ("model_output", model_output),
+        ("noise", noise_or_other),
+        ("threshold", threshold_or_other),
+        ("table", table),
+    ];
     for (name, tensor) in floats {
         tensor.expect_element(NAME, name, ElementType::F32)?;
     }
     extent(NAME, "state", state.shape().count())?;
-    let params =
-        Params { count: extent(NAME, "model_output", count)?, history: extent(NAME, "state", history)? };
+    let params = Params {
+        count: extent(NAME, "model_output", count)?,
+        history: extent(NAME, "state", history)?,
+        image_count: extent(NAME, "model_output", count / images)?.max(1),
+    };
+    let flag = |tensor: Option<&Tensor>| f64::from(u8::from(tensor.is_some()));
     recording.dispatch(Dispatch {
         shader: &SCHEDULER_STEP,
         element: ElementType::F32,
         definitions: &[],
-        constants: &[("HAS_NOISE", f64::from(u8::from(noise.is_some())))],
+        constants: &[("HAS_NOISE", flag(noise)), ("HAS_THRESHOLD", flag(threshold))],
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (model_output, Access::Read),
-            // An absent tensor needs something bound in its place: another that is only read.
             (noise_or_other, Access::Read),
+            (threshold_or_other, Access::Read),
             (table, Access::Read),
             (step, Access::Read),
             (state, Access::ReadWrite),

@@ -1,4 +1,4 @@
-//! Token and position embedding of the text encoder.
+//! Rows of a table, with position embeddings: tokens, classes, entries of a codebook.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -33,13 +33,14 @@ pub struct Params {
     pub rows: u32,
 }
 
-/// Records the sum of token and position embeddings, one dispatch for each table.
+/// Records the look-up of rows of a table, one dispatch for each of its ranges, with position embeddings added
+/// where there are any.
 ///
 /// # Shapes
 /// - `ids`: `[N, T]`, u32
-/// - `tables`: consecutive ranges `[rows, C]` of the rows of the token table
+/// - `tables`: consecutive ranges `[rows, C]` of the rows of the table
 /// - `positions`: `[P, C]`, `P >= T`, same element type as the tables
-/// - returns `[N, T, C]`; for an id beyond the tables, the position alone
+/// - returns `[N, T, C]`; for an id beyond the tables, the position alone, or zeros
 ///
 /// # Errors
 /// [`Error::Shape`] if there is no table, or the tensors do not fit together.
@@ -47,28 +48,30 @@ pub fn token_embedding(
     recording: &mut Recording,
     ids: &Tensor,
     tables: &[Tensor],
-    positions: &Tensor,
+    positions: Option<&Tensor>,
 ) -> Result<Tensor> {
     const NAME: &str = "token_embedding";
     let [images, tokens] = *ids.shape().extents() else {
         return Err(ids.wrong(NAME, "ids", "[N, T]"));
     };
     ids.expect_element(NAME, "ids", ElementType::U32)?;
-    let [places, channels] = *positions.shape().extents() else {
-        return Err(positions.wrong(NAME, "positions", "[P, C]"));
-    };
-    if places < tokens {
-        return Err(positions.wrong(NAME, "positions", &format!("at least {tokens} rows")));
-    }
-    if tables.is_empty() {
+    let Some(first) = tables.first() else {
         return Err(Error::Shape {
             operation: NAME,
             tensor: "tables".to_owned(),
             expected: "at least one table".to_owned(),
             found: "none".to_owned(),
         });
+    };
+    let (channels, element) = (first.shape().channels(), first.element());
+    if let Some(positions) = positions {
+        let places = positions.shape().rows();
+        positions.expect(NAME, "positions", &[places, channels])?;
+        positions.expect_element(NAME, "positions", element)?;
+        if places < tokens {
+            return Err(positions.wrong(NAME, "positions", &format!("at least {tokens} rows")));
+        }
     }
-    let element = positions.element();
     let output = recording.transient([images, tokens, channels], element);
     let count = output.shape().count();
     let mut first_row = 0;
@@ -84,7 +87,7 @@ pub fn token_embedding(
         let params = Params {
             count: extent(NAME, "ids", count)?,
             tokens: extent(NAME, "ids", tokens)?,
-            channels: extent(NAME, "positions", channels)?,
+            channels: extent(NAME, &name, channels)?,
             first_row: extent(NAME, &name, first_row)?,
             rows: extent(NAME, &name, rows)?,
         };
@@ -93,12 +96,13 @@ pub fn token_embedding(
             shader: &TOKEN_EMBEDDING,
             element,
             definitions: &[],
-            constants: &[],
+            constants: &[("HAS_POSITIONS", f64::from(u8::from(positions.is_some())))],
             params: bytemuck::bytes_of(&params),
             bindings: &[
                 (ids, Access::Read),
                 (table, Access::Read),
-                (positions, Access::Read),
+                // An absent tensor needs something bound in its place: the table, which is only read as well.
+                (positions.unwrap_or(table), Access::Read),
                 (&output, if index == 0 { Access::Write } else { Access::ReadWrite }),
             ],
             grid: linear_grid(count, 64),

@@ -1,4 +1,4 @@
-//! Typed reading of a `config.json`, in which every key is honoured, known to be harmless, or refused.
+//! Typed reading of a `config.json` or a YAML file, in which every key is honoured, known to be harmless, or refused.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,14 @@ use crate::error::{Error, Result};
 const LARGEST: usize = 65_536;
 
 /// Sizes of one attention head that the kernels know.
-const HEAD_SIZES: std::ops::RangeInclusive<usize> = 4..=160;
+const HEAD_SIZES: std::ops::RangeInclusive<usize> = 1..=1024;
 
-/// A configuration file and the keys that were asked for so far.
+/// A configuration file, or a section of one, and the keys that were asked for so far.
 #[derive(Debug)]
 pub(super) struct ConfigReader {
     file: PathBuf,
+    /// The keys that lead to this section, each followed by a dot; empty at the top.
+    section: String,
     entries: Map<String, Value>,
     known: BTreeSet<String>,
 }
@@ -26,15 +28,55 @@ impl ConfigReader {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
         match serde_json::from_str(&text) {
-            Ok(Value::Object(entries)) => Ok(Self { file: path.to_owned(), entries, known: BTreeSet::new() }),
+            Ok(Value::Object(entries)) => Ok(Self::new(path, String::new(), entries)),
             Ok(_) => Err(Error::config_file(path, "is not a JSON object")),
             Err(error) => Err(Error::config_file(path, format!("is not JSON: {error}"))),
         }
     }
 
+    /// Reads a YAML file that must hold one mapping.
+    pub(super) fn open_yaml(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+        match serde_saphyr::from_str(&text) {
+            Ok(Value::Object(entries)) => Ok(Self::new(path, String::new(), entries)),
+            Ok(_) => Err(Error::config_file(path, "is not a YAML mapping")),
+            Err(error) => {
+                let words = error.to_string();
+                let first = words.lines().next().unwrap_or_default();
+                Err(Error::config_file(path, format!("is not YAML: {first}")))
+            }
+        }
+    }
+
+    fn new(file: &Path, section: String, entries: Map<String, Value>) -> Self {
+        Self { file: file.to_owned(), section, entries, known: BTreeSet::new() }
+    }
+
+    /// The mapping below a key, which must be there.
+    pub(super) fn child(&mut self, key: &str) -> Result<Self> {
+        match self.value(key) {
+            Some(Value::Object(entries)) => {
+                let section = format!("{}{key}.", self.section);
+                Ok(Self::new(&self.file, section, entries))
+            }
+            Some(found) => Err(self.unexpected(key, &found, "a mapping")),
+            None => Err(self.refuse(key, "is missing, expected a mapping")),
+        }
+    }
+
+    /// Whether a key is there and not null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// The class that the file was written for, if it says so.
+    pub(super) fn class_name(&self) -> Option<&str> {
+        self.entries.get("_class_name").and_then(Value::as_str)
+    }
+
     /// An error about one key.
     pub(super) fn refuse(&self, key: &str, problem: impl Into<String>) -> Error {
-        Error::config(&self.file, key, problem)
+        Error::config(&self.file, &format!("{}{key}", self.section), problem)
     }
 
     /// The value of a key, unless it is absent or null.
@@ -50,7 +92,7 @@ impl ConfigReader {
     }
 
     fn unexpected(&self, key: &str, found: &Value, expected: &str) -> Error {
-        self.refuse(key, format!("found {found}, expected {expected}"))
+        self.refuse(key, format!("found {}, expected {expected}", brief(found)))
     }
 
     /// The class that the file was written for, if it says so.
@@ -66,12 +108,43 @@ impl ConfigReader {
         }
         let supported: Vec<_> = supported.iter().map(Value::to_string).collect();
         let supported = if supported.is_empty() { "null".to_owned() } else { supported.join(" or ") };
-        Err(self.refuse(key, format!("found {found}, supported is {supported}")))
+        Err(self.refuse(key, format!("found {}, supported is {supported}", brief(&found))))
     }
 
     /// A size from 1 to [`LARGEST`].
     pub(super) fn size(&mut self, key: &str, default: usize) -> Result<usize> {
         self.size_up_to(key, default, LARGEST)
+    }
+
+    /// A size from 1 to [`LARGEST`] of a key that must be there.
+    pub(super) fn required_size(&mut self, key: &str) -> Result<usize> {
+        match self.given(key) {
+            None => Err(self.refuse(key, "is missing, expected a positive integer")),
+            Some(found) => self.as_size(key, &found, LARGEST),
+        }
+    }
+
+    /// A list of sizes, of any length, of a key that must be there.
+    pub(super) fn list(&mut self, key: &str) -> Result<Vec<usize>> {
+        match self.given(key) {
+            Some(Value::Array(list)) => list.iter().map(|found| self.as_size(key, found, LARGEST)).collect(),
+            Some(found) => Err(self.unexpected(key, &found, "a list of positive integers")),
+            None => Err(self.refuse(key, "is missing, expected a list of positive integers")),
+        }
+    }
+
+    /// Multiples of a base, the first of which must be 1: channels of every level of an original model.
+    pub(super) fn multiples(&mut self, key: &str, base: usize) -> Result<Vec<usize>> {
+        let multiples = self.channels(key, &[1, 2, 4, 8], 1..=8)?;
+        if multiples[0] != 1 {
+            return Err(self.refuse(key, format!("found {} first, supported is 1", multiples[0])));
+        }
+        Ok(multiples.iter().map(|multiple| multiple.saturating_mul(base)).collect())
+    }
+
+    /// Whether a key is there and null.
+    pub(super) fn given_as_null(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(Value::is_null)
     }
 
     /// A size from 1 to `largest`.

@@ -34,7 +34,7 @@ pub struct ProjectionNames {
 /// diffusers' `Attention` in a U-Net.
 pub(crate) const UNET: ProjectionNames =
     ProjectionNames { inner: ["to_q", "to_k", "to_v"], outer: "to_out.0", bias: false };
-/// diffusers' `Attention` in a VAE.
+/// diffusers' `Attention` in an autoencoder or an unconditional U-Net.
 pub(crate) const VAE: ProjectionNames = ProjectionNames { bias: true, ..UNET };
 /// transformers' `CLIPAttention`.
 pub(crate) const CLIP: ProjectionNames =

@@ -87,6 +87,6 @@ impl TokenEmbedding {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if there are more tokens than positions.
     pub fn record(&self, recording: &mut Recording, ids: &Tensor) -> Result<Tensor> {
-        token_embedding(&mut recording.scope("embeddings"), ids, &self.tables, &self.positions)
+        token_embedding(&mut recording.scope("embeddings"), ids, &self.tables, Some(&self.positions))
     }
 }

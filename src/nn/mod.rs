@@ -3,6 +3,7 @@
 //! Each layer is named as its module in the checkpoint; the name is its part of every label that it records.
 
 pub mod attention;
+mod attention_block;
 mod convolution;
 mod embedding;
 mod feed_forward;
@@ -13,6 +14,7 @@ mod resnet_block;
 mod transformer_block;
 
 pub use attention::{CrossAttention, SelfAttention};
+pub use attention_block::{AttentionBlock, AttentionBlockConfig};
 pub use convolution::Convolution;
 pub use embedding::{TimestepEmbedding, TokenEmbedding};
 pub use feed_forward::{GegluFeedForward, Mlp};

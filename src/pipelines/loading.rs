@@ -42,9 +42,9 @@ pub(super) fn check_fit(
     unet: &UNetConfig,
     vae: &VaeConfig,
 ) -> Result<()> {
-    if unet.cross_attention_dim != clip.hidden_size {
+    if unet.cross_attention_dim != Some(clip.hidden_size) {
         let problem =
-            format!("found {}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
+            format!("found {:?}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
         return Err(Error::config(&directory.unet.config, "cross_attention_dim", problem));
     }
     if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {

@@ -4,7 +4,7 @@ use crate::deepcache::CacheSchedule;
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, Program, Purpose};
-use crate::kernels::guidance::guidance;
+use crate::kernels::guidance::{GuidanceConfig, guidance};
 use crate::kernels::pixels::pixels;
 use crate::kernels::scale_model_input::scale_model_input;
 use crate::kernels::scheduler_step::scheduler_step;
@@ -93,7 +93,7 @@ impl Run {
         // 1. the prompt, and what follows from it once per run
         let mut prompt = executor.recording("prompt");
         let encoded = models.clip.record(&mut prompt.scope("text_encoder"), &ids)?; // [N, T, D]
-        models.unet.record_conditioning(&mut prompt.scope("unet"), &encoded, &conditioning)?;
+        models.unet.record_conditioning(&mut prompt.scope("unet"), Some(&encoded), &conditioning)?;
 
         // 2. a full and a shallow step, each with guidance and the scheduler's update at its end
         let kept = match plan.branch {
@@ -110,8 +110,8 @@ impl Run {
             let output = network(&mut recording, &sample)?; // [N, h, w, C]
             {
                 let scheduler = &mut recording.scope("scheduler");
-                let output = guidance(scheduler, &output, plan.guidance_scale)?; // [1, h, w, C]
-                scheduler_step(scheduler, &state, &output, noise.as_ref(), &table, step)?;
+                let output = guidance(scheduler, &output, plan.guidance_scale.map(|scale| GuidanceConfig{scale, rescale: 0.0}).as_ref())?; // [1, h, w, C]
+                scheduler_step(scheduler, &state, &output, [noise.as_ref(), None], &table, step)?;
             }
             Ok::<_, crate::Error>(recording)
         };

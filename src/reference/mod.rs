@@ -8,6 +8,8 @@ pub mod add;
 pub mod attention;
 pub mod case;
 pub mod conv2d;
+pub mod dynamic_threshold;
+pub mod forecast;
 pub mod geglu;
 pub mod group_norm;
 pub mod guidance;
@@ -16,9 +18,11 @@ pub mod matmul;
 pub mod pixels;
 pub mod scale_model_input;
 pub mod scheduler_step;
+pub mod similarity;
 pub mod timestep_embedding;
 pub mod token_embedding;
 pub mod upsample_nearest;
+pub mod vector_quantize;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -39,12 +43,15 @@ const TWINS: &[(&str, Twin)] = &[
     ("attention_flash", attention::twin),
     ("conv2d_broadcast", conv2d::twin),
     ("conv2d_tiled", conv2d::twin),
+    ("dynamic_threshold", dynamic_threshold::twin),
+    ("forecast", forecast::twin),
     ("geglu", geglu::twin),
     ("group_norm_apply", group_norm::apply_twin),
     ("group_norm_apply_broadcast", group_norm::apply_twin),
     ("group_norm_moments", group_norm::moments_twin),
     ("group_norm_moments_broadcast", group_norm::moments_twin),
     ("guidance", guidance::twin),
+    ("guidance_rescale", guidance::rescale_twin),
     ("layer_norm", layer_norm::twin),
     ("layer_norm_broadcast", layer_norm::twin),
     ("matmul_broadcast", matmul::twin),
@@ -52,9 +59,11 @@ const TWINS: &[(&str, Twin)] = &[
     ("pixels", pixels::twin),
     ("scale_model_input", scale_model_input::twin),
     ("scheduler_step", scheduler_step::twin),
+    ("similarity", similarity::twin),
     ("timestep_embedding", timestep_embedding::twin),
     ("token_embedding", token_embedding::twin),
     ("upsample_nearest", upsample_nearest::twin),
+    ("vector_quantize", vector_quantize::twin),
 ];
 
 /// The memory of the reference player: `f64` values by tensor.
@@ -99,6 +108,11 @@ impl Operands<'_> {
 
     pub(crate) fn input(&self, name: &str) -> &[f64] {
         self.values[self.position(name)].as_ref().expect("the binding is read")
+    }
+
+    /// What a binding that is updated in place held before, if anything was written yet.
+    pub(crate) fn stored(&self, name: &str) -> Option<&[f64]> {
+        self.values[self.position(name)].as_ref().map(|values| values.as_slice())
     }
 
     pub(crate) fn count(&self, name: &str) -> usize {

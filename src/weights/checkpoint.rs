@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, TensorInfo};
@@ -41,6 +42,8 @@ impl Stored {
 /// One tensor of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    /// Its name in the file.
+    pub(super) name: String,
     pub(super) file: usize,
     pub(super) start: usize,
     pub(super) end: usize,
@@ -57,8 +60,11 @@ struct MappedFile {
 /// The tensors of one or more safetensors files, mapped into memory and not yet read.
 #[derive(Debug)]
 pub struct Checkpoint {
-    files: Vec<MappedFile>,
+    files: Arc<Vec<MappedFile>>,
+    /// By the name that layers ask for.
     entries: BTreeMap<String, Entry>,
+    /// Whether every tensor that a layer asks for is taken to be there.
+    assumed: bool,
 }
 
 impl Checkpoint {
@@ -73,11 +79,27 @@ impl Checkpoint {
         if paths.is_empty() {
             return Err(Error::option("weights", "no file was given"));
         }
-        let mut checkpoint = Self { files: Vec::new(), entries: BTreeMap::new() };
+        let (mut files, mut entries) = (Vec::new(), BTreeMap::new());
         for path in paths {
-            checkpoint.add(path)?;
+            add(path, &mut files, &mut entries)?;
         }
-        Ok(checkpoint)
+        Ok(Self { files: Arc::new(files), entries, assumed: false })
+    }
+
+    /// A checkpoint without files in which every tensor is taken to be there, with the shape that is asked for.
+    ///
+    /// Models built from it can be recorded and their cost counted, but they have no values to upload.
+    #[must_use]
+    pub fn assumed() -> Self {
+        Self { files: Arc::default(), entries: BTreeMap::new(), assumed: true }
+    }
+
+    /// The same tensors under other names: those for which `rename` has one. Errors go on using the names in the
+    /// file.
+    #[must_use]
+    pub fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        let renamed = self.entries.iter().filter_map(|(name, entry)| Some((rename(name)?, entry.clone())));
+        Self { files: Arc::clone(&self.files), entries: renamed.collect(), assumed: self.assumed }
     }
 
     /// The top of the tree of names.
@@ -86,7 +108,7 @@ impl Checkpoint {
         Weights::new(self)
     }
 
-    /// All tensors by the names in the files, sorted.
+    /// All tensors by the names that layers ask for, or by older ones, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -102,7 +124,7 @@ impl Checkpoint {
         self.find(name).map(|(_, entry)| entry.shape.as_slice())
     }
 
-    /// A tensor by today's name or by an older one, with its name in the file.
+    /// A tensor by today's name or by an older one, with the name that it was found by.
     pub(super) fn find(&self, name: &str) -> Option<(&str, &Entry)> {
         let exact = self.entries.get_key_value(name);
         exact
@@ -141,40 +163,53 @@ impl Checkpoint {
         if let Some(near) = names.find_map(|name| nearest(name, self.entries.keys())) {
             problem += &format!("; there is \"{near}\"");
         }
+        let Some(first) = self.files.first() else {
+            return Error::option("weights", format!("\"{name}\" was assumed, so it has no values"));
+        };
         if self.files.len() > 1 {
             let files: Vec<_> = self.files().skip(1).map(|path| path.display().to_string()).collect();
             problem += &format!("; also looked in {}", files.join(", "));
         }
-        Error::weights(&self.files[0].path, name, problem)
+        Error::weights(&first.path, name, problem)
     }
 
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let map = map_file(path)?;
-        let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|error| explain(path, &map, &error))?;
-        let data = LENGTH_BYTES + header;
-        let file = self.files.len();
-        for (name, info) in metadata.tensors() {
-            let stored = match info.dtype {
-                Dtype::F16 => Stored::F16,
-                Dtype::BF16 => Stored::BF16,
-                Dtype::F32 => Stored::F32,
-                Dtype::I64 | Dtype::I32 => Stored::Integer,
-                other => {
-                    let problem = format!("is stored as {other:?}; supported are F16, BF16 and F32");
-                    return Err(Error::weights(path, &name, problem));
-                }
-            };
-            let (start, end) = (data + info.data_offsets.0, data + info.data_offsets.1);
-            if let Some(first) = self.entries.get(&name) {
-                let problem = format!("is also in {}", self.file_of(first).display());
+    /// Whether every tensor that a layer asks for is taken to be there.
+    pub(super) fn is_assumed(&self) -> bool {
+        self.assumed
+    }
+}
+
+fn add(path: &Path, files: &mut Vec<MappedFile>, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
+    let map = map_file(path)?;
+    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| explain(path, &map, &error))?;
+    let data = LENGTH_BYTES + header;
+    for (name, info) in metadata.tensors() {
+        let stored = match info.dtype {
+            Dtype::F16 => Stored::F16,
+            Dtype::BF16 => Stored::BF16,
+            Dtype::F32 => Stored::F32,
+            Dtype::I64 | Dtype::I32 => Stored::Integer,
+            other => {
+                let problem = format!("is stored as {other:?}; supported are F16, BF16 and F32");
                 return Err(Error::weights(path, &name, problem));
             }
-            self.entries.insert(name, Entry { file, start, end, stored, shape: info.shape.clone() });
+        };
+        if let Some(first) = entries.get(&name) {
+            let problem = format!("is also in {}", files[first.file].path.display());
+            return Err(Error::weights(path, &name, problem));
         }
-        self.files.push(MappedFile { path: path.to_owned(), map });
-        Ok(())
+        let entry = Entry {
+            name: name.clone(),
+            file: files.len(),
+            start: data + info.data_offsets.0,
+            end: data + info.data_offsets.1,
+            stored,
+            shape: info.shape.clone(),
+        };
+        entries.insert(name, entry);
     }
+    files.push(MappedFile { path: path.to_owned(), map });
+    Ok(())
 }
 
 fn map_file(path: &Path) -> Result<Mmap> {

@@ -6,6 +6,8 @@
 mod checkpoint;
 mod directory;
 mod names_diffusers;
+pub(crate) mod names_latent_diffusion;
+pub(crate) mod names_original_ddpm;
 mod packing;
 
 use std::collections::BTreeSet;
@@ -66,7 +68,7 @@ impl Loader {
         self.pending
     }
 
-    /// Tensors of the checkpoint that no layer asked for, by their names in the file, sorted.
+    /// Tensors of the checkpoint that no layer asked for, sorted.
     /// Integer tensors and `position_ids` are left out: no model reads them.
     #[must_use]
     pub fn unused(&self, checkpoint: &Checkpoint) -> Vec<String> {
@@ -118,7 +120,7 @@ impl<'a> Weights<'a> {
     /// Whether there is a tensor called `name` here.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint.find(&self.path(name)).is_some()
+        self.checkpoint.is_assumed() || self.checkpoint.find(&self.path(name)).is_some()
     }
 
     /// Biases, scales of norms.
@@ -286,11 +288,14 @@ impl<'a> Weights<'a> {
         self.path(names.join("+"))
     }
 
-    /// Checks that a tensor is there and has the shape; its name in the file.
+    /// Checks that a tensor is there and has the shape; the name that it was found by.
     fn find(&self, name: &str, expected: &[usize]) -> Result<String> {
         let path = self.path(name);
+        if self.checkpoint.is_assumed() {
+            return Ok(path);
+        }
         let (found, entry) = self.checkpoint.find(&path).ok_or_else(|| self.checkpoint.missing(&path))?;
-        let refuse = |problem| Err(Error::weights(self.checkpoint.file_of(entry), found, problem));
+        let refuse = |problem| Err(Error::weights(self.checkpoint.file_of(entry), &entry.name, problem));
         if entry.stored == Stored::Integer {
             return refuse("holds integers, expected F16, BF16 or F32".to_owned());
         }

@@ -28,6 +28,14 @@ pub(super) fn alternatives(name: &str) -> Vec<String> {
     found
 }
 
+/// Names within an attention block of the original code of latent diffusion and DDPM: `q.weight` is `to_q.weight`.
+pub(super) fn attention_of_original(name: &str) -> Option<String> {
+    const PARTS: [(&str, &str); 5] =
+        [("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
+    let (part, leaf) = name.split_once('.')?;
+    PARTS.iter().find(|(original, _)| *original == part).map(|(_, today)| format!("{today}.{leaf}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::alternatives;

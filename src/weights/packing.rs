@@ -34,7 +34,7 @@ pub struct Pending {
 /// One tensor of the file that becomes part of a packed one.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    /// Its name in the file; without one, the values are zero.
+    /// The name that it was found by; without one, the values are zero.
     pub(super) name: Option<String>,
     /// The value of a sequence that it begins with; 0 for a matrix.
     pub(super) first: usize,
@@ -237,10 +237,10 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn new(checkpoint: &'a Checkpoint, name: &str) -> Result<Self> {
-        let (name, entry) = checkpoint.find(name).ok_or_else(|| checkpoint.missing(name))?;
+        let (_, entry) = checkpoint.find(name).ok_or_else(|| checkpoint.missing(name))?;
         Ok(Self {
             file: checkpoint.file_of(entry),
-            name,
+            name: &entry.name,
             shape: &entry.shape,
             stored: entry.stored,
             bytes: checkpoint.bytes_of(entry),

@@ -3,7 +3,10 @@
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::models::unet::UNetConfig;
-use crate::nn::{Downsample, ResnetBlock, ResnetConfig, Transformer2D, TransformerConfig, Upsample};
+use crate::nn::{
+    AttentionBlock, AttentionBlockConfig, Downsample, ResnetBlock, ResnetConfig, Transformer2D,
+    TransformerConfig, Upsample,
+};
 use crate::tensor::Tensor;
 use crate::weights::{Loader, Weights};
 
@@ -32,11 +35,20 @@ impl Counters {
     }
 }
 
-/// A ResNet block, and a transformer where the block has attention.
+/// What a layer attends to.
+#[derive(Clone, Debug)]
+pub(super) enum Attention {
+    /// Its own pixels and the context: a `UNet2DConditionModel`.
+    Transformer(Box<Transformer2D>),
+    /// Its own pixels: a `UNet2DModel`.
+    Plain(AttentionBlock),
+}
+
+/// A ResNet block, and attention where the block has any.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) resnet: ResnetBlock,
-    pub(super) transformer: Option<Transformer2D>,
+    pub(super) attention: Option<Attention>,
 }
 
 /// Where a layer is made: the checkpoint's place, the loader, and the counters.
@@ -52,26 +64,31 @@ impl Site<'_, '_> {
         let config = ResnetConfig {
             groups: self.config.norm_num_groups,
             epsilon: self.config.norm_eps,
-            time_channels: Some(self.config.time_embedding_channels()),
+            time_channels: Some(self.config.time_embedding_channels),
         };
         let name = format!("resnets.{number}");
         ResnetBlock::load(&self.weights, self.loader, &name, channels, &config, self.counters.resnet())
     }
 
-    pub(super) fn transformer(
+    /// The attention behind ResNet block `number` of a block with `channels` channels; `groups` are those of the
+    /// norm in front of plain attention.
+    pub(super) fn attention(
         &mut self,
         number: usize,
         channels: usize,
         heads: usize,
-    ) -> Result<Transformer2D> {
-        let config = TransformerConfig {
-            channels,
-            heads,
-            context_channels: self.config.cross_attention_dim,
-            groups: self.config.norm_num_groups,
-        };
+        groups: usize,
+    ) -> Result<Attention> {
         let name = format!("attentions.{number}");
-        Transformer2D::load(&self.weights, self.loader, &name, &config, self.counters.transformer())
+        let Some(context_channels) = self.config.cross_attention_dim else {
+            let shape = AttentionBlockConfig { channels, heads, groups, epsilon: self.config.norm_eps };
+            return Ok(Attention::Plain(AttentionBlock::load(&self.weights, self.loader, &name, &shape)?));
+        };
+        let config =
+            TransformerConfig { channels, heads, context_channels, groups: self.config.norm_num_groups };
+        let index = self.counters.transformer();
+        let transformer = Transformer2D::load(&self.weights, self.loader, &name, &config, index)?;
+        Ok(Attention::Transformer(Box::new(transformer)))
     }
 
     pub(super) fn layer(
@@ -81,11 +98,11 @@ impl Site<'_, '_> {
         heads: Option<usize>,
     ) -> Result<Layer> {
         let resnet = self.resnet(number, channels)?;
-        let transformer = match heads {
-            Some(heads) => Some(self.transformer(number, channels[1], heads)?),
+        let attention = match heads {
+            Some(heads) => Some(self.attention(number, channels[1], heads, self.config.norm_num_groups)?),
             None => None,
         };
-        Ok(Layer { resnet, transformer })
+        Ok(Layer { resnet, attention })
     }
 }
 
@@ -98,8 +115,11 @@ impl Layer {
         conditioning: &Conditioning,
     ) -> Result<Tensor> {
         let hidden = self.resnet.record(recording, hidden, skip, Some(conditioning.time()))?; // [N, H, W, C]
-        match &self.transformer {
-            Some(transformer) => transformer.record(recording, &hidden, &conditioning.keys_values), // [N, H, W, C]
+        match &self.attention {
+            Some(Attention::Transformer(transformer)) => {
+                transformer.record(recording, &hidden, &conditioning.keys_values) // [N, H, W, C]
+            }
+            Some(Attention::Plain(attention)) => attention.record(recording, &hidden), // [N, H, W, C]
             None => Ok(hidden),
         }
     }
@@ -173,7 +193,7 @@ impl UpUnit {
     }
 }
 
-/// The deepest part: a ResNet block, a transformer, a ResNet block.
+/// The deepest part: a ResNet block, attention, a ResNet block.
 #[derive(Clone, Debug)]
 pub(super) struct Middle {
     first: Layer,
@@ -182,7 +202,13 @@ pub(super) struct Middle {
 
 impl Middle {
     pub(super) fn load(site: &mut Site<'_, '_>, channels: usize, heads: usize) -> Result<Self> {
-        let first = site.layer(0, [channels; 2], Some(heads))?;
+        let resnet = site.resnet(0, [channels; 2])?;
+        let attention = if site.config.middle_attention {
+            Some(site.attention(0, channels, heads, site.config.middle_norm_num_groups)?)
+        } else {
+            None
+        };
+        let first = Layer { resnet, attention };
         let second = site.resnet(1, [channels; 2])?;
         Ok(Self { first, second })
     }

@@ -14,9 +14,9 @@ use crate::tensor::{ElementType, Tensor};
 use crate::weights::{Checkpoint, Loader, Weights};
 
 use super::Conditioning;
-use super::blocks::{Counters, DownStep, DownUnit, Layer, Middle, Site, UpUnit};
+use super::blocks::{Attention, Counters, DownStep, DownUnit, Layer, Middle, Site, UpUnit};
 
-/// diffusers' `UNet2DConditionModel` of Stable Diffusion v1's topology.
+/// diffusers' `UNet2DConditionModel` of Stable Diffusion v1's topology, or `UNet2DModel`.
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
@@ -44,7 +44,7 @@ impl UNet {
         let (first, last) = (channels[0], channels[channels.len() - 1]);
         let three = Conv2dConfig { kernel: [3, 3], stride: 1, padding: Padding::same(1) };
         let time = TimestepEmbeddingConfig { flip_sin_to_cos: config.flip_sin_to_cos };
-        let width = [first, config.time_embedding_channels()];
+        let width = [first, config.time_embedding_channels];
         let time_embedding = TimestepEmbedding::load(&root, loader, "time_embedding", width, time)?;
         let conv_in = Convolution::load(&root, loader, "conv_in", config.in_channels, first, three)?;
 
@@ -101,7 +101,7 @@ impl UNet {
         let mut keys_values = Vec::new();
         self.visit(|block, layer| {
             times.push(layer.resnet.time_table(block, steps));
-            if let Some(transformer) = &layer.transformer {
+            if let Some(Attention::Transformer(transformer)) = &layer.attention {
                 keys_values.push(transformer.keys_values(block, batch, tokens));
             }
         });
@@ -124,21 +124,21 @@ impl UNet {
         }
         let (first, second) = self.middle.layers();
         look("mid_block", first);
-        look("mid_block", &Layer { resnet: second.clone(), transformer: None });
+        look("mid_block", &Layer { resnet: second.clone(), attention: None });
         for unit in self.up.iter().rev() {
             look(&unit.block, &unit.layer);
         }
     }
 
     /// Records what is computed once per run: time projections of all steps, and the keys and values of the
-    /// prompt `encoder_hidden_states` `[N, T, D]`.
+    /// context `encoder_hidden_states` `[N, T, D]`, which a network without cross-attention does not need.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the prompt's batch, length or width is another than the conditioning's.
+    /// [`Error::Shape`] if the context's batch, length or width is another than the conditioning's, or it is missing.
     pub fn record_conditioning(
         &self,
         recording: &mut Recording,
-        encoder_hidden_states: &Tensor,
+        encoder_hidden_states: Option<&Tensor>,
         conditioning: &Conditioning,
     ) -> Result<()> {
         let timesteps = &conditioning.timesteps;
@@ -148,14 +148,14 @@ impl UNet {
             let recording = &mut recording.scope(block);
             let mut record = || {
                 layer.resnet.record_time(recording, &embeddings, &conditioning.times)?;
-                match &layer.transformer {
-                    Some(transformer) => transformer.record_keys_values(
-                        recording,
-                        encoder_hidden_states,
-                        &conditioning.keys_values,
-                    ),
-                    None => Ok(()),
-                }
+                let Some(Attention::Transformer(transformer)) = &layer.attention else { return Ok(()) };
+                let context = encoder_hidden_states.ok_or_else(|| Error::Shape {
+                    operation: "unet",
+                    tensor: "encoder_hidden_states".to_owned(),
+                    expected: "[N, T, D], since this network has cross-attention".to_owned(),
+                    found: "nothing".to_owned(),
+                })?;
+                transformer.record_keys_values(recording, context, &conditioning.keys_values)
             };
             if outcome.is_ok() {
                 outcome = record();
@@ -180,7 +180,7 @@ impl UNet {
         let mut size = [height, width];
         for unit in &self.down[..skip_index] {
             if let DownStep::Downsample(_) = unit.step {
-                size = size.map(|extent| (extent - 1) / 2 + 1);
+                size = size.map(|extent| (extent + self.config.downsample_padding) / 2);
             }
         }
         let channels = self.kept_channels(skip_index);

@@ -6,7 +6,8 @@ use crate::kernels::conv2d::{Conv2dConfig, Padding};
 use crate::kernels::group_norm::GroupNormConfig;
 use crate::models::vae::VaeConfig;
 use crate::nn::{
-    Convolution, Downsample, GroupNorm, Linear, ResnetBlock, ResnetConfig, SelfAttention, Upsample, attention,
+    AttentionBlock, AttentionBlockConfig, Convolution, Downsample, GroupNorm, Linear, ResnetBlock, ResnetConfig,
+    Upsample,
 };
 use crate::tensor::Tensor;
 use crate::weights::{Checkpoint, Loader, Weights};
@@ -52,14 +53,8 @@ struct Block<Resample> {
 #[derive(Debug)]
 struct Middle {
     first: ResnetBlock,
-    attention: Option<MiddleAttention>,
+    attention: Option<AttentionBlock>,
     second: ResnetBlock,
-}
-
-#[derive(Debug)]
-struct MiddleAttention {
-    norm: GroupNorm,
-    attention: SelfAttention,
 }
 
 fn resnet_config(config: &VaeConfig) -> ResnetConfig {
@@ -94,19 +89,9 @@ impl Middle {
             ResnetBlock::load(weights, loader, name, [channels; 2], &resnet_config(config), 0)
         };
         let attention = if config.mid_block_add_attention {
-            let at = weights.child("attentions.0");
-            Some(MiddleAttention {
-                norm: GroupNorm::load(&at, loader, "group_norm", channels, norm_config(config, false))?,
-                attention: SelfAttention::load(
-                    weights,
-                    loader,
-                    "attentions.0",
-                    attention::VAE,
-                    channels,
-                    1,
-                    false,
-                )?,
-            })
+            let groups = config.norm_num_groups;
+            let shape = AttentionBlockConfig { channels, heads: 1, groups, epsilon: EPSILON };
+            Some(AttentionBlock::load(weights, loader, "attentions.0", &shape)?)
         } else {
             None
         };
@@ -116,13 +101,8 @@ impl Middle {
     fn record(&self, recording: &mut Recording, hidden: &Tensor) -> Result<Tensor> {
         let recording = &mut recording.scope("mid_block");
         let mut hidden = self.first.record(recording, hidden, None, None)?; // [N, h, w, C]
-        if let Some(MiddleAttention { norm, attention }) = &self.attention {
-            let shape = hidden.shape().clone();
-            let [batch, height, width, channels] = hidden.image_extents("vae", "hidden")?;
-            let residual = hidden.reshape([batch, height * width, channels])?; // [N, T, C]
-            let normal = norm.record(&mut recording.scope("attentions.0"), &residual, None)?; // [N, T, C]
-            hidden = attention.record(recording, &normal, &residual)?.reshape(shape)?; // [N, h, w, C]
-            recording.scope("attentions.0").mark(&hidden);
+        if let Some(attention) = &self.attention {
+            hidden = attention.record(recording, &hidden)?; // [N, h, w, C]
         }
         self.second.record(recording, &hidden, None, None) // [N, h, w, C]
     }
