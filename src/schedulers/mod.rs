@@ -56,6 +56,7 @@ mod levels;
 mod lms;
 mod noise_schedule;
 mod options;
+mod original;
 mod pndm;
 mod prediction;
 mod row;

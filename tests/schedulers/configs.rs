@@ -1,7 +1,9 @@
 //! What files and callers may ask for, and what happens where they may not.
 
 use deepcache::error::Error;
-use deepcache::schedulers::{SamplerOptions, SchedulerConfig, SchedulerKind, SigmaSpacing, TimestepSpacing};
+use deepcache::schedulers::{
+    SamplerOptions, SchedulerConfig, SchedulerKind, SigmaSpacing, TimestepSpacing, Trajectory,
+};
 use serde_json::{Value, json};
 
 use super::support::max_abs;
@@ -280,6 +282,61 @@ fn options_that_a_sampler_has_not_are_refused_by_name() {
     assert!(beyond.to_string().contains("timestep 1000"), "{beyond}");
     let few = plan(&json!({}), SchedulerKind::Lcm, 51, 0.0).unwrap_err();
     assert_eq!(option_of(&few), "steps", "{few}");
+}
+
+#[test]
+fn original_models_have_their_own_tables_and_timesteps() {
+    let timesteps = |config: &SchedulerConfig, steps: usize, timestep_spacing| -> Vec<f64> {
+        let options =
+            SamplerOptions { timestep_spacing, ..SamplerOptions::new(config.kind().unwrap(), steps) };
+        config.trajectory(&options).unwrap().timesteps
+    };
+    // The table that a checkpoint of latent diffusion holds, and the timesteps of its code.
+    let latent = SchedulerConfig::latent_diffusion(0.0015, 0.0195, 1000).unwrap();
+    let alphas = latent.cumulative_alphas(SchedulerKind::Ddim).unwrap();
+    let held = [0.9985_f32, 0.114922, 0.00014230398];
+    assert_eq!([alphas[0], alphas[500], alphas[999]].map(|alpha| alpha as f32), held);
+    assert_eq!(timesteps(&latent, 7, None), [995.0, 853.0, 711.0, 569.0, 427.0, 285.0, 143.0, 1.0]);
+    assert_eq!(timesteps(&latent, 20, None)[..3], [951.0, 901.0, 851.0]);
+    // And those of the code of DDIM.
+    let ddim = SchedulerConfig::ermon_ddim(0.0001, 0.02, 1000).unwrap();
+    let alphas = ddim.cumulative_alphas(SchedulerKind::Ddim).unwrap();
+    assert_eq!(
+        [alphas[0], alphas[500], alphas[999]].map(|alpha| alpha as f32),
+        [0.9999_f32, 0.07779666, 4.03583e-5]
+    );
+    let uniform = timesteps(&ddim, 30, None);
+    assert_eq!((uniform.len(), uniform[0], uniform[30]), (31, 990.0, 0.0));
+    let quadratic = Some(TimestepSpacing::Quadratic);
+    let expected = [
+        800.0, 718.0, 640.0, 567.0, 498.0, 434.0, 374.0, 319.0, 268.0, 221.0, 179.0, 141.0, 108.0, 79.0,
+        55.0, 35.0, 19.0, 8.0, 2.0, 0.0,
+    ];
+    assert_eq!(timesteps(&ddim, 20, quadratic), expected);
+    assert_eq!(timesteps(&ddim, 60, quadratic)[57..], [0.0, 0.0, 0.0], "repeated");
+
+    // The last step goes to where each says, and no step limits the prediction.
+    let last = |trajectory: &Trajectory| trajectory.calls[trajectory.calls.len() - 1].clone();
+    let options = SamplerOptions::new(SchedulerKind::Ddim, 10);
+    let [latent, ddim] = [&latent, &ddim].map(|config| config.trajectory(&options).unwrap());
+    assert!((ddim.calls.len(), last(&ddim).prediction) == (10, None), "without clipping");
+    assert!((last(&ddim).matrix[0] - (1.0_f64 / 0.9999).sqrt()).abs() < 1e-7, "to no noise");
+    assert!(last(&latent).matrix[0] < 1.001, "to the first timestep");
+
+    // Samplers that do not know the spacing take their own default.
+    let config = SchedulerConfig::ermon_ddim(0.0001, 0.02, 1000).unwrap();
+    let euler = config.trajectory(&SamplerOptions::new(SchedulerKind::Euler, 3)).unwrap();
+    assert_eq!(euler.timesteps, [999.0, 499.5, 0.0]);
+    for (start, end, count, option) in [
+        (0.0, 0.02, 1000, "linear_start"),
+        (0.1, f64::NAN, 1000, "linear_end"),
+        (0.1, 0.2, 0, "timesteps"),
+        (0.1, 0.2, usize::MAX, "timesteps"),
+    ] {
+        let error = SchedulerConfig::latent_diffusion(start, end, count).unwrap_err();
+        assert_eq!(option_of(&error), option, "{error}");
+    }
+    assert_eq!(option_of(&SchedulerConfig::ermon_ddim(1.0, 0.2, 10).unwrap_err()), "beta_start");
 }
 
 #[test]
