@@ -8,10 +8,12 @@ mod configs;
 mod laws;
 mod support;
 
+use std::collections::BTreeMap;
+
 use deepcache::error::Error;
 use deepcache::schedulers::{SamplerOptions, SchedulerConfig, SchedulerKind, Trajectory};
 use serde_json::Value;
-use support::{Goldens, assert_close};
+use support::{Goldens, assert_close, relative_l2};
 
 /// Reads a configuration as diffusers would write it: infinity without quotes.
 fn parse(config: &Value) -> Result<SchedulerConfig, Error> {
@@ -133,5 +135,109 @@ fn traces_are_those_of_diffusers() {
         let (inputs, samples) = play(&trajectory, &unit_noise.values, &outputs, &noise, unit_noise.shape[0]);
         assert_close(&name, &samples, &goldens.values("out.samples"), relative, absolute);
         assert_close(&name, &inputs, &goldens.values("out.scaled_input"), relative, absolute);
+    }
+}
+
+/// The configuration of a case of `steps.json`: the keys of a common file and its own.
+fn steps_config(list: &Value, case: &Value) -> Value {
+    let mut config = case["config"].clone();
+    if let Some(file) = case["file"].as_str() {
+        for (key, value) in list["files"][file].as_object().unwrap() {
+            config.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+        }
+    }
+    config
+}
+
+/// What the caller of a case of `steps.json` chooses.
+fn steps_options(case: &Value) -> SamplerOptions {
+    let options = &case["options"];
+    let kind = case["kind"].as_str().unwrap().parse().unwrap();
+    SamplerOptions {
+        eta: options["eta"].as_f64().unwrap_or(0.0),
+        sigmas: options["sigmas"].as_str().map(|name| name.parse().unwrap()),
+        timestep_spacing: options["timestep_spacing"].as_str().map(|name| name.parse().unwrap()),
+        ..SamplerOptions::new(kind, case["steps"].as_u64().unwrap() as usize)
+    }
+}
+
+#[test]
+fn steps_of_every_class_and_key_are_those_of_diffusers() {
+    let list = support::json("schedulers/steps.json");
+    let goldens = Goldens::open("schedulers/steps.safetensors");
+    let unit_noise = goldens.tensor("unit_noise");
+    let (outputs, noise) = (goldens.values("output"), goldens.values("noise"));
+    let (images, size) = (unit_noise.shape[0], unit_noise.values.len());
+    let mut worst: BTreeMap<String, (f64, String)> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in list["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let options = steps_options(case);
+        let trajectory =
+            match parse(&steps_config(&list, case)).and_then(|config| config.trajectory(&options)) {
+                Ok(trajectory) => trajectory,
+                Err(error) => {
+                    failures.push(format!("{name}: {error}"));
+                    continue;
+                }
+            };
+        let count = |key: &str| case[key].as_u64().unwrap() as usize;
+        let (calls, draws, levels) = (count("calls"), count("draws"), count("sigmas"));
+        if calls != trajectory.calls.len() {
+            failures.push(format!("{name}: {} calls, diffusers makes {calls}", trajectory.calls.len()));
+            continue;
+        }
+        let drawn = trajectory.calls.iter().filter(|call| call.uses_noise).count();
+        if draws != drawn {
+            failures.push(format!("{name}: {drawn} draws, diffusers makes {draws}"));
+            continue;
+        }
+        let golden = goldens.values(name);
+        let (sigma, rest) = golden.split_at(1);
+        let (timesteps, rest) = rest.split_at(calls);
+        let (scales, rest) = rest.split_at(calls);
+        let (sigmas, expected) = rest.split_at(levels);
+        let found_scales: Vec<f64> = trajectory.calls.iter().map(|call| call.input_scale).collect();
+        let (_, samples) = play(&trajectory, &unit_noise.values, &outputs, &noise, images);
+        assert_eq!(samples.len(), calls * size, "{name}");
+
+        // The rule of the larger pack: eight times what f32 alone does, and never less than 2e-5.
+        let limit = (8.0 * case["f64_rel_l2"].as_f64().unwrap()).max(2e-5);
+        let by_call = samples.chunks_exact(size).zip(expected.chunks_exact(size));
+        let of_samples = by_call.map(|(found, expected)| relative_l2(found, expected)).fold(0.0, f64::max);
+        let whole = timesteps.iter().all(|timestep| timestep.fract() == 0.0);
+        let of_timesteps = relative_l2(&trajectory.timesteps, timesteps);
+        let errors = [
+            ("samples", of_samples),
+            ("timesteps", if whole && of_timesteps > 0.0 { f64::INFINITY } else { of_timesteps }),
+            ("scales", relative_l2(&found_scales, scales)),
+            ("first sigma", relative_l2(&[trajectory.initial_sigma], sigma)),
+            ("sigmas", trajectory.sigmas.map_or(0.0, |found| relative_l2(&found, sigmas))),
+        ];
+        for (what, error) in errors {
+            let share = error / limit;
+            if share > 1.0 || share.is_nan() {
+                failures.push(format!("{name}: {what} are {error:.1e} apart, limit {limit:.1e}"));
+            }
+            let worst = worst.entry(options.kind.to_string()).or_default();
+            if share > worst.0 {
+                *worst = (share, format!("{what} of {name}: {error:.1e}, limit {limit:.1e}"));
+            }
+        }
+    }
+    for (kind, (_, what)) in worst {
+        println!("{kind:16} {what}");
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn what_diffusers_refuses_is_refused() {
+    let list = support::json("schedulers/steps.json");
+    for case in list["refused"].as_array().unwrap() {
+        let config = steps_config(&list, case);
+        let error = parse(&config).unwrap().trajectory(&steps_options(case)).unwrap_err();
+        println!("{}: {error}", case["name"]);
+        assert!(matches!(error, Error::Config { key: Some(_), .. }), "{}: {error}", case["name"]);
     }
 }
