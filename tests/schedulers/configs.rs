@@ -315,6 +315,19 @@ fn original_models_have_their_own_tables_and_timesteps() {
     assert_eq!(timesteps(&ddim, 20, quadratic), expected);
     assert_eq!(timesteps(&ddim, 60, quadratic)[57..], [0.0, 0.0, 0.0], "repeated");
 
+    // Every step goes to the next timestep, also where it stays at one.
+    for (config, steps, timestep_spacing) in
+        [(&latent, 7, None), (&ddim, 20, quadratic), (&ddim, 60, quadratic)]
+    {
+        let options = SamplerOptions { timestep_spacing, ..SamplerOptions::new(SchedulerKind::Ddim, steps) };
+        let (trajectory, alphas) =
+            (config.trajectory(&options).unwrap(), config.cumulative_alphas(options.kind).unwrap());
+        for (call, pair) in trajectory.calls.iter().zip(trajectory.timesteps.windows(2)) {
+            let [alpha, next] = [pair[0], pair[1]].map(|timestep| alphas[timestep as usize]);
+            assert!((call.matrix[0] - (next / alpha).sqrt()).abs() < 1e-12, "{steps} steps, {pair:?}");
+        }
+    }
+
     // The last step goes to where each says, and no step limits the prediction.
     let last = |trajectory: &Trajectory| trajectory.calls[trajectory.calls.len() - 1].clone();
     let options = SamplerOptions::new(SchedulerKind::Ddim, 10);
