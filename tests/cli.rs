@@ -73,7 +73,7 @@ fn values_that_are_no_values_are_refused_by_their_option() {
         (&["x", "--steps", "-1"], &["-1"]),
         (&["x", "--steps"], &["--steps", "value"]),
         (&["x", "--seed", "0.5"], &["--seed", "'0.5'"]),
-        (&["x", "--scheduler", "euler"], &["--scheduler", "ddim", "pndm", "\"euler\""]),
+        (&["x", "--scheduler", "plms"], &["--scheduler", "ddim", "pndm", "\"plms\""]),
         (&["x", "--dtype", "f8"], &["--dtype", "\"f8\"", "f16", "f32"]),
         (&["x", "--output", "a", "--stats", "a"], &["--stats", "a is another output"]),
         (&["x", "--steps", "0"], &["--steps", "1 to 1000", "found 0"]),

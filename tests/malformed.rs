@@ -712,7 +712,7 @@ fn request_rows() -> Vec<RequestRow> {
 #[test]
 fn requests_that_cannot_be_honoured_name_the_option() {
     let model = Model::new();
-    model.change(SCHEDULER, &Change::Key("/_class_name", json!("EulerDiscreteScheduler")));
+    model.change(SCHEDULER, &Change::Key("/_class_name", json!("DPMSolverSDEScheduler")));
     let mut pipeline = TextToImage::load_on(gpu(), model.path(), Some(StorageType::F32)).unwrap();
     let small = TextToImageRequest {
         prompt: "a large red circle".to_owned(),
@@ -732,7 +732,7 @@ fn requests_that_cannot_be_honoured_name_the_option() {
     for (name, change, kind, words) in request_rows() {
         asks(name, &change, kind, words);
     }
-    let words = ["scheduler", "EulerDiscreteScheduler", "ddim or pndm"];
+    let words = ["scheduler", "DPMSolverSDEScheduler", "one of", "ddim"];
     asks("no scheduler of ours", &|request| request.scheduler = None, Kind::Option, &words);
     for steps in [0, 1] {
         let mut calls = 0;

@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a panic is how a test fails")]
 
+#[path = "schedulers/configs.rs"]
+mod configs;
+#[path = "schedulers/laws.rs"]
+mod laws;
 mod support;
 
-use deepcache::error::Error;
-use deepcache::schedulers::{SchedulerConfig, SchedulerKind, Trajectory};
-use serde_json::{Value, json};
-use support::{Goldens, assert_close, max_abs, relative_l2};
+use std::collections::BTreeMap;
 
+use deepcache::error::Error;
+use deepcache::schedulers::{SamplerOptions, SchedulerConfig, SchedulerKind, Trajectory};
+use serde_json::Value;
+use support::{Goldens, assert_close, relative_l2};
+
+/// Reads a configuration as diffusers would write it: infinity without quotes.
 fn parse(config: &Value) -> Result<SchedulerConfig, Error> {
-    SchedulerConfig::from_json("scheduler_config.json", &config.to_string())
+    let text = config.to_string().replace("\"-Infinity\"", "-Infinity");
+    SchedulerConfig::from_json("scheduler_config.json", &text)
 }
 
 fn plan(config: &Value, kind: SchedulerKind, steps: usize, eta: f64) -> Result<Trajectory, Error> {
-    parse(config)?.trajectory(kind, steps, eta)
+    parse(config)?.trajectory(&SamplerOptions { eta, ..SamplerOptions::new(kind, steps) })
 }
 
 /// Every golden case whose name ends so.
@@ -47,26 +55,66 @@ fn open(case: &Value) -> Case {
     }
 }
 
+/// A plan's timesteps against those of diffusers: exactly where they are whole numbers.
+fn assert_timesteps(what: &str, trajectory: &Trajectory, expected: &[f64], relative: f64, absolute: f64) {
+    if expected.iter().all(|timestep| timestep.fract() == 0.0) {
+        assert_eq!(trajectory.timesteps, expected, "{what}");
+    } else {
+        assert_close(&format!("{what}, timesteps"), &trajectory.timesteps, expected, relative, absolute);
+    }
+    assert_eq!(trajectory.calls.len(), trajectory.timesteps.len(), "{what}");
+}
+
 #[test]
 fn tables_are_those_of_diffusers() {
     for case in &cases("_tables") {
         let Case { name, goldens, config, kind, relative, absolute } = open(case);
         let alphas = goldens.values("out.alphas_cumprod");
-        assert_close(&name, &config.cumulative_alphas(kind), &alphas, relative, absolute);
+        assert_close(&name, &config.cumulative_alphas(kind).unwrap(), &alphas, relative, absolute);
         for tensor in goldens.names() {
             let Some(steps) = tensor.strip_prefix("out.timesteps.") else { continue };
-            let trajectory = config.trajectory(kind, steps.parse().unwrap(), 0.0).unwrap();
-            assert_eq!(trajectory.timesteps, goldens.values(&tensor), "{name}, {tensor}");
-            assert_eq!(trajectory.calls.len(), trajectory.timesteps.len(), "{name}, {tensor}");
+            let what = format!("{name}, {steps} steps");
+            let options = SamplerOptions::new(kind, steps.parse().unwrap());
+            let trajectory = config.trajectory(&options).unwrap();
+            assert_timesteps(&what, &trajectory, &goldens.values(&tensor), relative, absolute);
             let sigma = goldens.values(&format!("out.init_noise_sigma.{steps}"));
-            assert_eq!([trajectory.initial_sigma], sigma[..], "{name}, {tensor}");
+            assert_close(&what, &[trajectory.initial_sigma], &sigma, relative, absolute);
+            if let Some(sigmas) = trajectory.sigmas {
+                // Samplers with two calls per step have each sigma twice in diffusers.
+                let mut expected = goldens.values(&format!("out.sigmas.{steps}"));
+                expected.dedup();
+                assert_close(&what, &sigmas, &expected, relative, absolute);
+            }
         }
         for steps in case["refused"].as_array().unwrap() {
             let steps: usize = steps.as_str().unwrap().parse().unwrap();
-            let error = config.trajectory(kind, steps, 0.0).unwrap_err();
+            let error = config.trajectory(&SamplerOptions::new(kind, steps)).unwrap_err();
             assert!(matches!(error, Error::Option { .. }), "{name}: {error}");
         }
     }
+}
+
+/// What a run is given, and what comes out: the scaled samples that the model sees, and the samples after each call.
+fn play(
+    trajectory: &Trajectory,
+    unit_noise: &[f64],
+    outputs: &[f64],
+    noise: &[f64],
+    images: usize,
+) -> (Vec<f64>, Vec<f64>) {
+    let size = unit_noise.len();
+    let mut draws = noise.chunks_exact(size);
+    let mut planes = trajectory.start(unit_noise);
+    let (mut inputs, mut samples) = (Vec::new(), Vec::new());
+    for (index, call) in trajectory.calls.iter().enumerate() {
+        inputs.extend(planes[0].iter().map(|value| call.input_scale * value));
+        let output = &outputs[index * size..(index + 1) * size];
+        let noise =
+            if call.uses_noise { draws.next().expect("a draw for each call with noise") } else { &[] };
+        trajectory.apply(index, &mut planes, output, noise, images).unwrap();
+        samples.extend_from_slice(&planes[0]);
+    }
+    (inputs, samples)
 }
 
 #[test]
@@ -75,203 +123,121 @@ fn traces_are_those_of_diffusers() {
         let Case { name, goldens, config, kind, relative, absolute } = open(case);
         let steps = usize::try_from(case["steps"].as_u64().unwrap()).unwrap();
         let eta = case["step_kwargs"]["eta"].as_f64().unwrap_or(0.0);
-        let trajectory = config.trajectory(kind, steps, eta).unwrap();
-        assert_eq!(trajectory.timesteps, goldens.values("in.timesteps"), "{name}");
-
-        let unit_noise = goldens.values("in.unit_noise");
-        let size = unit_noise.len();
+        let options = SamplerOptions { eta, ..SamplerOptions::new(kind, steps) };
+        let trajectory = config.trajectory(&options).unwrap();
+        assert_timesteps(&name, &trajectory, &goldens.values("in.timesteps"), relative, absolute);
+        let unit_noise = goldens.tensor("in.unit_noise");
+        let has_noise = goldens.names().iter().any(|name| name == "in.noise");
+        let noise = if has_noise { goldens.values("in.noise") } else { Vec::new() };
+        let draws = trajectory.calls.iter().filter(|call| call.uses_noise).count();
+        assert_eq!(draws * unit_noise.values.len(), noise.len(), "{name}: draws");
         let outputs = goldens.values("in.model_output");
-        let noise = if eta > 0.0 { goldens.values("in.noise") } else { Vec::new() };
-        let mut planes = trajectory.start(&unit_noise);
-        let (mut inputs, mut samples) = (Vec::new(), Vec::new());
-        for (index, call) in trajectory.calls.iter().enumerate() {
-            inputs.extend(planes[0].iter().map(|value| call.input_scale * value));
-            let part = index * size..(index + 1) * size;
-            let noise = if call.uses_noise { &noise[part.clone()] } else { &[] };
-            trajectory.apply(index, &mut planes, &outputs[part], noise).unwrap();
-            samples.extend_from_slice(&planes[0]);
-        }
+        let (inputs, samples) = play(&trajectory, &unit_noise.values, &outputs, &noise, unit_noise.shape[0]);
         assert_close(&name, &samples, &goldens.values("out.samples"), relative, absolute);
         assert_close(&name, &inputs, &goldens.values("out.scaled_input"), relative, absolute);
     }
 }
 
-/// The sample at a signal share of a fixed clean sample and fixed noise.
-fn mix(alpha: f64, clean: f64, noise: f64) -> f64 {
-    alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
+/// The configuration of a case of `steps.json`: the keys of a common file and its own.
+fn steps_config(list: &Value, case: &Value) -> Value {
+    let mut config = case["config"].clone();
+    if let Some(file) = case["file"].as_str() {
+        for (key, value) in list["files"][file].as_object().unwrap() {
+            config.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+        }
+    }
+    config
+}
+
+/// What the caller of a case of `steps.json` chooses.
+fn steps_options(case: &Value) -> SamplerOptions {
+    let options = &case["options"];
+    let kind = case["kind"].as_str().unwrap().parse().unwrap();
+    SamplerOptions {
+        eta: options["eta"].as_f64().unwrap_or(0.0),
+        sigmas: options["sigmas"].as_str().map(|name| name.parse().unwrap()),
+        timestep_spacing: options["timestep_spacing"].as_str().map(|name| name.parse().unwrap()),
+        ..SamplerOptions::new(kind, case["steps"].as_u64().unwrap() as usize)
+    }
 }
 
 #[test]
-fn a_perfect_model_leads_every_sampler_to_the_clean_sample() {
-    let (clean, noise) = (0.7, -1.3);
-    for (kind, skip, prediction) in [
-        (SchedulerKind::Ddim, true, "epsilon"),
-        (SchedulerKind::Ddim, true, "v_prediction"),
-        (SchedulerKind::Ddim, true, "sample"),
-        (SchedulerKind::Pndm, true, "epsilon"),
-        (SchedulerKind::Pndm, false, "epsilon"),
-    ] {
-        let config = json!({"prediction_type": prediction, "set_alpha_to_one": true, "skip_prk_steps": skip,
-                            "clip_sample": false, "beta_schedule": "scaled_linear"});
-        let config = parse(&config).unwrap();
-        let alphas = config.cumulative_alphas(kind);
-        let trajectory = config.trajectory(kind, 20, 0.0).unwrap();
-        let first = alphas[trajectory.timesteps[0] as usize];
-        let mut planes = vec![vec![0.0]; 1 + trajectory.history];
-        planes[0][0] = mix(first, clean, noise);
-        for (index, timestep) in trajectory.timesteps.iter().enumerate() {
-            let alpha = alphas[*timestep as usize];
-            let output = match prediction {
-                "epsilon" => noise,
-                "sample" => clean,
-                _ => alpha.sqrt() * noise - (1.0 - alpha).sqrt() * clean,
+fn steps_of_every_class_and_key_are_those_of_diffusers() {
+    let list = support::json("schedulers/steps.json");
+    let goldens = Goldens::open("schedulers/steps.safetensors");
+    let unit_noise = goldens.tensor("unit_noise");
+    let (outputs, noise) = (goldens.values("output"), goldens.values("noise"));
+    let (images, size) = (unit_noise.shape[0], unit_noise.values.len());
+    let mut worst: BTreeMap<String, (f64, String)> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in list["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let options = steps_options(case);
+        let trajectory =
+            match parse(&steps_config(&list, case)).and_then(|config| config.trajectory(&options)) {
+                Ok(trajectory) => trajectory,
+                Err(error) => {
+                    failures.push(format!("{name}: {error}"));
+                    continue;
+                }
             };
-            trajectory.apply(index, &mut planes, &[output], &[]).unwrap();
+        let count = |key: &str| case[key].as_u64().unwrap() as usize;
+        let (calls, draws, levels) = (count("calls"), count("draws"), count("sigmas"));
+        if calls != trajectory.calls.len() {
+            failures.push(format!("{name}: {} calls, diffusers makes {calls}", trajectory.calls.len()));
+            continue;
         }
-        let distance = (planes[0][0] - clean).abs();
-        assert!(distance < 1e-9, "{kind}, {prediction}, skip {skip}: {distance}");
-    }
-}
+        let drawn = trajectory.calls.iter().filter(|call| call.uses_noise).count();
+        if draws != drawn {
+            failures.push(format!("{name}: {drawn} draws, diffusers makes {draws}"));
+            continue;
+        }
+        let golden = goldens.values(name);
+        let (sigma, rest) = golden.split_at(1);
+        let (timesteps, rest) = rest.split_at(calls);
+        let (scales, rest) = rest.split_at(calls);
+        let (sigmas, expected) = rest.split_at(levels);
+        let found_scales: Vec<f64> = trajectory.calls.iter().map(|call| call.input_scale).collect();
+        let (_, samples) = play(&trajectory, &unit_noise.values, &outputs, &noise, images);
+        assert_eq!(samples.len(), calls * size, "{name}");
 
-#[test]
-fn clipping_far_away_changes_nothing() {
-    let config = |clip: bool| json!({"clip_sample": clip, "clip_sample_range": 1e9});
-    let clipped = plan(&config(true), SchedulerKind::Ddim, 7, 0.5).unwrap();
-    let free = plan(&config(false), SchedulerKind::Ddim, 7, 0.5).unwrap();
-    let unit: Vec<f64> = (0..5).map(|index| f64::from(index) - 2.0).collect();
-    let (mut left, mut right) = (clipped.start(&unit), free.start(&unit));
-    for index in 0..7 {
-        let output: Vec<f64> = left[0].iter().map(|value| (value + 1.0).sin()).collect();
-        clipped.apply(index, &mut left, &output, &unit).unwrap();
-        free.apply(index, &mut right, &output, &unit).unwrap();
-    }
-    assert!(relative_l2(&left[0], &right[0]) < 1e-10, "{left:?} {right:?}");
-    assert!(clipped.calls.iter().all(|call| call.prediction.is_some()), "clipped");
-    assert!(free.calls.iter().all(|call| call.prediction.is_none()), "free");
-}
-
-#[test]
-fn every_class_has_its_own_defaults() {
-    let empty = json!({});
-    let ddim = plan(&empty, SchedulerKind::Ddim, 10, 0.0).unwrap();
-    assert_eq!(ddim, plan(&json!({"clip_sample": true}), SchedulerKind::Ddim, 10, 0.0).unwrap());
-    assert_eq!(ddim, plan(&json!({"set_alpha_to_one": true}), SchedulerKind::Ddim, 10, 0.0).unwrap());
-    let pndm = plan(&empty, SchedulerKind::Pndm, 10, 0.0).unwrap();
-    assert_eq!(pndm, plan(&json!({"set_alpha_to_one": false}), SchedulerKind::Pndm, 10, 0.0).unwrap());
-    assert_eq!(pndm, plan(&json!({"skip_prk_steps": false}), SchedulerKind::Pndm, 10, 0.0).unwrap());
-    // A file of one class serves the other; what only the first knows is left out.
-    let shared = json!({"_class_name": "PNDMScheduler", "skip_prk_steps": false, "solver_order": 2});
-    assert_eq!(ddim, plan(&shared, SchedulerKind::Ddim, 10, 0.0).unwrap());
-    assert_eq!(parse(&shared).unwrap().kind(), Some(SchedulerKind::Pndm));
-    assert_eq!(pndm, plan(&json!({"thresholding": true}), SchedulerKind::Pndm, 10, 0.0).unwrap());
-}
-
-#[test]
-fn trained_betas_take_the_place_of_a_schedule() {
-    let betas: Vec<f64> =
-        (0..1000).map(|index| 0.0001 + (0.02 - 0.0001) / 999.0 * f64::from(index)).collect();
-    let trained = parse(&json!({"trained_betas": betas, "beta_schedule": "laplace"})).unwrap();
-    let linear = parse(&json!({})).unwrap();
-    let kind = SchedulerKind::Ddim;
-    assert!(max_abs(&trained.cumulative_alphas(kind), &linear.cumulative_alphas(kind)) < 1e-6, "tables");
-}
-
-#[test]
-fn every_number_of_steps_is_planned_or_refused() {
-    for spacing in ["leading", "linspace", "trailing"] {
-        for kind in SchedulerKind::ALL {
-            let config =
-                json!({"num_train_timesteps": 100, "timestep_spacing": spacing, "skip_prk_steps": true});
-            for steps in 1..=100 {
-                let trajectory = plan(&config, kind, steps, 0.0).unwrap();
-                let calls = steps + usize::from(kind == SchedulerKind::Pndm && steps > 1);
-                assert_eq!(trajectory.calls.len(), calls, "{kind}, {spacing}, {steps}");
+        // The rule of the larger pack: eight times what f32 alone does, and never less than 2e-5.
+        let limit = (8.0 * case["f64_rel_l2"].as_f64().unwrap()).max(2e-5);
+        let by_call = samples.chunks_exact(size).zip(expected.chunks_exact(size));
+        let of_samples = by_call.map(|(found, expected)| relative_l2(found, expected)).fold(0.0, f64::max);
+        let whole = timesteps.iter().all(|timestep| timestep.fract() == 0.0);
+        let of_timesteps = relative_l2(&trajectory.timesteps, timesteps);
+        let errors = [
+            ("samples", of_samples),
+            ("timesteps", if whole && of_timesteps > 0.0 { f64::INFINITY } else { of_timesteps }),
+            ("scales", relative_l2(&found_scales, scales)),
+            ("first sigma", relative_l2(&[trajectory.initial_sigma], sigma)),
+            ("sigmas", trajectory.sigmas.map_or(0.0, |found| relative_l2(&found, sigmas))),
+        ];
+        for (what, error) in errors {
+            let share = error / limit;
+            if share > 1.0 || share.is_nan() {
+                failures.push(format!("{name}: {what} are {error:.1e} apart, limit {limit:.1e}"));
             }
-            for steps in [0, 101, usize::MAX] {
-                let error = plan(&config, kind, steps, 0.0).unwrap_err();
-                assert!(matches!(&error, Error::Option { option, .. } if option == "steps"), "{error}");
+            let worst = worst.entry(options.kind.to_string()).or_default();
+            if share > worst.0 {
+                *worst = (share, format!("{what} of {name}: {error:.1e}, limit {limit:.1e}"));
             }
         }
     }
-    let beyond = plan(&json!({"steps_offset": 1}), SchedulerKind::Ddim, 1000, 0.0).unwrap_err();
-    assert!(beyond.to_string().contains("timestep 1000"), "{beyond}");
+    for (kind, (_, what)) in worst {
+        println!("{kind:16} {what}");
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
-fn a_configuration_that_cannot_be_honoured_names_its_key() {
-    for (config, key) in [
-        (json!({"betas": 1}), "betas"),
-        (json!({"beta_start": -0.1}), "beta_start"),
-        (json!({"beta_end": 1.0}), "beta_end"),
-        (json!({"beta_end": "0.02"}), "beta_end"),
-        (json!({"beta_schedule": "sigmoid"}), "beta_schedule"),
-        (json!({"beta_schedule": null}), "beta_schedule"),
-        (json!({"trained_betas": [0.1]}), "trained_betas"),
-        (json!({"trained_betas": [2.0], "num_train_timesteps": 1}), "trained_betas"),
-        (json!({"num_train_timesteps": 0}), "num_train_timesteps"),
-        (json!({"num_train_timesteps": 1e12}), "num_train_timesteps"),
-        (json!({"num_train_timesteps": -5}), "num_train_timesteps"),
-        (json!({"steps_offset": 0.5}), "steps_offset"),
-        (json!({"steps_offset": i64::MIN}), "steps_offset"),
-        (json!({"prediction_type": "flow_prediction"}), "prediction_type"),
-        (json!({"timestep_spacing": 3}), "timestep_spacing"),
-        (json!({"clip_sample": 1}), "clip_sample"),
-        (json!({"clip_sample_range": 0}), "clip_sample_range"),
-        (json!({"thresholding": true}), "thresholding"),
-        (json!({"rescale_betas_zero_snr": true, "timestep_spacing": "trailing"}), "prediction_type"),
-    ] {
-        let error = plan(&config, SchedulerKind::Ddim, 1, 0.0).unwrap_err();
-        let named = matches!(&error, Error::Config { key: Some(found), .. } if found == key);
-        assert!(named, "{config}: {error}");
-        assert!(error.to_string().starts_with("scheduler_config.json: key "), "{error}");
+fn what_diffusers_refuses_is_refused() {
+    let list = support::json("schedulers/steps.json");
+    for case in list["refused"].as_array().unwrap() {
+        let config = steps_config(&list, case);
+        let error = parse(&config).unwrap().trajectory(&steps_options(case)).unwrap_err();
+        println!("{}: {error}", case["name"]);
+        assert!(matches!(error, Error::Config { key: Some(_), .. }), "{}: {error}", case["name"]);
     }
-    for text in ["", "[]", "{", "3", "{\"beta_end\": 1e999}", "null"] {
-        let error = SchedulerConfig::from_json("scheduler_config.json", text).unwrap_err();
-        assert!(matches!(error, Error::Config { key: None, .. }), "{text}: {error}");
-    }
-    let sample = json!({"prediction_type": "sample", "skip_prk_steps": true});
-    let error = plan(&sample, SchedulerKind::Pndm, 4, 0.0).unwrap_err();
-    assert!(matches!(error, Error::Config { .. }), "{error}");
-    let error = SchedulerConfig::from_file("does/not/exist.json").unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
-}
-
-#[test]
-fn eta_is_a_share_and_belongs_to_ddim() {
-    for (kind, eta) in [
-        (SchedulerKind::Ddim, -0.1),
-        (SchedulerKind::Ddim, 1.1),
-        (SchedulerKind::Ddim, f64::NAN),
-        (SchedulerKind::Pndm, 0.5),
-        (SchedulerKind::Pndm, f64::NAN),
-    ] {
-        let error = plan(&json!({}), kind, 10, eta).unwrap_err();
-        assert!(matches!(&error, Error::Option { option, .. } if option == "eta"), "{kind}, {eta}: {error}");
-    }
-    let trajectory = plan(&json!({}), SchedulerKind::Ddim, 10, 1.0).unwrap();
-    assert!(trajectory.calls.iter().all(|call| call.uses_noise), "one draw per step");
-}
-
-#[test]
-fn planes_of_the_wrong_size_are_refused() {
-    let trajectory = plan(&json!({"skip_prk_steps": true}), SchedulerKind::Pndm, 4, 0.0).unwrap();
-    let mut planes = trajectory.start(&[1.0, 2.0]);
-    assert_eq!(planes.len(), 4);
-    for error in [
-        trajectory.apply(5, &mut planes, &[0.0; 2], &[]).unwrap_err(),
-        trajectory.apply(0, &mut planes, &[0.0; 3], &[]).unwrap_err(),
-        trajectory.apply(0, &mut planes[..2], &[0.0; 2], &[]).unwrap_err(),
-    ] {
-        assert!(matches!(error, Error::Shape { .. }), "{error}");
-    }
-}
-
-#[test]
-fn scheduler_names_are_read_and_written() {
-    for kind in SchedulerKind::ALL {
-        assert_eq!(kind.to_string().parse::<SchedulerKind>().unwrap(), kind);
-        assert_eq!(SchedulerKind::from_class_name(kind.class_name()), Some(kind));
-    }
-    let error = "euler".parse::<SchedulerKind>().unwrap_err();
-    assert_eq!(error.to_string(), "scheduler: expected one of ddim, pndm; found \"euler\"");
 }

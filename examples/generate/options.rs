@@ -48,7 +48,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SCALE", default_value_t = 7.5)]
     guidance_scale: f64,
 
-    /// The sampler: ddim or pndm [default: what the model says].
+    /// The sampler: ddpm, ddim, pndm, euler, euler-ancestral, heun, dpm2, lms, dpmpp-2m, dpmpp-2m-sde, dpmpp-3m,
+    /// dpmpp-2s, unipc, deis or lcm [default: what the model says].
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
 

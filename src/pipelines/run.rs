@@ -1,7 +1,7 @@
 //! One run on the device: its memory, its recordings, its programs.
 
 use crate::deepcache::CacheSchedule;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, Program, Purpose};
 use crate::kernels::guidance::{GuidanceConfig, guidance};
@@ -11,7 +11,7 @@ use crate::kernels::scheduler_step::scheduler_step;
 use crate::models::clip::ClipTextModel;
 use crate::models::unet::{Conditioning, UNet};
 use crate::models::vae::VaeDecoder;
-use crate::schedulers::Trajectory;
+use crate::schedulers::{Limit, Trajectory};
 use crate::tensor::{ElementType, Tensor};
 
 /// The models that a run plays.
@@ -113,7 +113,7 @@ impl Run {
                 let output = guidance(scheduler, &output, plan.guidance_scale.map(|scale| GuidanceConfig{scale, rescale: 0.0}).as_ref())?; // [1, h, w, C]
                 scheduler_step(scheduler, &state, &output, [noise.as_ref(), None], &table, step)?;
             }
-            Ok::<_, crate::Error>(recording)
+            Ok::<_, Error>(recording)
         };
         let full = record_step("full", &|recording, sample| {
             let keep = kept.as_ref().map(|(branch, kept)| (*branch, kept));
@@ -196,7 +196,7 @@ impl Run {
             bytemuck::cast_slice(&floats(&trajectory.timesteps)),
         )?;
         memory.write(self.conditioning.frequencies(), 0, bytemuck::cast_slice(&models.unet.frequencies()))?;
-        memory.write(&self.table, 0, bytemuck::cast_slice(&table_rows(trajectory)))?;
+        memory.write(&self.table, 0, bytemuck::cast_slice(&table_rows(trajectory)?))?;
         executor.play(&self.programs.prompt)?;
         executor.finish()
     }
@@ -270,19 +270,30 @@ fn table_row_length(trajectory: &Trajectory) -> usize {
 }
 
 /// The rows that `scale_model_input` and `scheduler_step` read.
-fn table_rows(trajectory: &Trajectory) -> Vec<f32> {
+///
+/// # Errors
+/// [`Error::Option`] if the scheduler's file asks for dynamic thresholding, which the kernel does not do.
+fn table_rows(trajectory: &Trajectory) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(trajectory.calls.len() * table_row_length(trajectory));
     for call in &trajectory.calls {
         let clipped = call.prediction.as_ref();
+        let range = match clipped.map(|clipped| clipped.limit) {
+            None => 0.0,
+            Some(Limit::Clamp { range }) => range,
+            Some(Limit::Quantile { .. }) => {
+                let problem = "\"thresholding\" is not supported on the device: expected false, found true";
+                return Err(Error::option("scheduler", problem));
+            }
+        };
         rows.extend(floats(&[
             call.input_scale,
             clipped.map_or(0.0, |clipped| clipped.sample_weight),
             clipped.map_or(0.0, |clipped| clipped.output_weight),
-            clipped.map_or(0.0, |clipped| clipped.range),
+            range,
         ]));
         rows.extend(floats(&call.matrix));
     }
-    rows
+    Ok(rows)
 }
 
 fn floats(values: &[f64]) -> Vec<f32> {

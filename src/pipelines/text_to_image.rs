@@ -17,7 +17,7 @@ use crate::models::unet::{UNet, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeDecoder};
 use crate::pipelines::Latents;
 use crate::random::TorchGenerator;
-use crate::schedulers::{SchedulerConfig, SchedulerKind, Trajectory};
+use crate::schedulers::{SamplerOptions, SchedulerConfig, SchedulerKind, Trajectory};
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::ModelDirectory;
 
@@ -181,7 +181,8 @@ impl TextToImage {
         let started = Instant::now();
         let shape = self.latents_shape(request)?;
         let kind = self.scheduler_kind(request)?;
-        let trajectory = self.scheduler.trajectory(kind, request.steps, request.eta)?;
+        let options = SamplerOptions { eta: request.eta, ..SamplerOptions::new(kind, request.steps) };
+        let trajectory = self.scheduler.trajectory(&options)?;
         let calls = full_calls(request.cache.as_ref().map(|cache| &cache.schedule), trajectory.calls.len())?;
         let guided = request.guidance_scale > 1.0;
         let (ids, warnings) = self.tokenize(request, guided)?;
@@ -287,8 +288,9 @@ impl TextToImage {
     fn scheduler_kind(&self, request: &TextToImageRequest) -> Result<SchedulerKind> {
         request.scheduler.or_else(|| self.scheduler.kind()).ok_or_else(|| {
             let class = self.scheduler.class_name().unwrap_or("none");
+            let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
             let problem =
-                format!("the model's own scheduler, {class}, is not supported; choose ddim or pndm");
+                format!("the model's own scheduler, {class}, is not supported; choose one of {names}");
             Error::option("scheduler", problem)
         })
     }

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
-use super::{SchedulerKind, ddim, pndm};
+use super::entries::{Entries, MOST_TRAIN_TIMESTEPS};
+use super::kind::{Class, SchedulerKind};
+use super::noise_schedule::NoiseSchedule;
+use super::options::{SamplerOptions, SigmaSpacing, TimestepSpacing};
+use super::trajectory::Limit;
 use crate::error::{Error, Result};
-
-/// More training timesteps than any model has, and few enough for a table.
-const MOST_TRAIN_TIMESTEPS: usize = 1_000_000;
 
 /// The contents of `scheduler_config.json`, for any sampler.
 ///
@@ -20,21 +19,72 @@ pub struct SchedulerConfig {
     pub(super) file: PathBuf,
     pub(super) class_name: Option<String>,
     pub(super) train_timesteps: usize,
-    pub(super) beta_start: f64,
-    pub(super) beta_end: f64,
-    pub(super) beta_schedule: BetaSchedule,
-    pub(super) trained_betas: Option<Vec<f64>>,
+    pub(super) noise: NoiseKeys,
     pub(super) prediction_type: PredictionType,
-    pub(super) timestep_spacing: TimestepSpacing,
+    pub(super) timestep_spacing: Option<TimestepSpacing>,
     pub(super) steps_offset: i64,
-    /// Absent: true for DDIM, false for PNDM.
+    /// Absent: true for DDIM and LCM, false for PNDM.
     pub(super) set_alpha_to_one: Option<bool>,
-    /// Absent: true for DDIM; PNDM has no such key.
-    pub(super) clip_sample: Option<bool>,
-    pub(super) clip_sample_range: f64,
-    pub(super) rescale_betas_zero_snr: bool,
-    pub(super) thresholding: bool,
+    pub(super) limits: LimitKeys,
     pub(super) skip_prk_steps: bool,
+    pub(super) variance_type: Option<String>,
+    pub(super) sigmas: SigmaKeys,
+    pub(super) solver: SolverKeys,
+    pub(super) original_inference_steps: Option<usize>,
+    pub(super) timestep_scaling: Option<f64>,
+}
+
+/// What decides the noise schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NoiseKeys {
+    pub(super) beta_start: Option<f64>,
+    pub(super) beta_end: Option<f64>,
+    pub(super) beta_schedule: Option<BetaSchedule>,
+    pub(super) trained_betas: Option<Vec<f64>>,
+    pub(super) rescale_betas_zero_snr: bool,
+    /// The share of signal at each training timestep, of a model that does not come from diffusers;
+    /// takes the place of all betas.
+    pub(super) cumulative_alphas: Option<Vec<f64>>,
+}
+
+/// What decides how the predicted clean sample is limited.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LimitKeys {
+    pub(super) clip_sample: Option<bool>,
+    pub(super) clip_sample_range: Option<f64>,
+    pub(super) thresholding: bool,
+    pub(super) dynamic_thresholding_ratio: Option<f64>,
+    pub(super) sample_max_value: Option<f64>,
+}
+
+/// What decides the noise levels of the samplers that work with sigmas.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SigmaKeys {
+    use_karras_sigmas: bool,
+    use_exponential_sigmas: bool,
+    use_beta_sigmas: bool,
+    pub(super) use_lu_lambdas: bool,
+    pub(super) sigma_min: Option<f64>,
+    pub(super) sigma_max: Option<f64>,
+    pub(super) final_sigmas_type: Option<String>,
+    pub(super) interpolation_type: Option<String>,
+    pub(super) timestep_type: Option<String>,
+    pub(super) lambda_min_clipped: Option<f64>,
+    /// The first key that asks for flow matching, which no sampler here does.
+    flow: Option<&'static str>,
+}
+
+/// What decides the order and the form of a solver.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SolverKeys {
+    pub(super) algorithm_type: Option<String>,
+    pub(super) order: Option<usize>,
+    pub(super) solver_type: Option<String>,
+    pub(super) lower_order_final: Option<bool>,
+    pub(super) euler_at_final: bool,
+    pub(super) predict_x0: Option<bool>,
+    pub(super) disable_corrector: Vec<i64>,
+    pub(super) has_other_predictor: bool,
 }
 
 /// How the noise grows with the timestep.
@@ -43,12 +93,32 @@ pub(super) enum BetaSchedule {
     Linear,
     ScaledLinear,
     SquaredCosine,
+    Sigmoid,
+    Laplace,
+    Exponential,
+}
+
+impl BetaSchedule {
+    const NAMES: [(&'static str, Self); 6] = [
+        ("linear", Self::Linear),
+        ("scaled_linear", Self::ScaledLinear),
+        ("squaredcos_cap_v2", Self::SquaredCosine),
+        ("sigmoid", Self::Sigmoid),
+        ("laplace", Self::Laplace),
+        ("exp", Self::Exponential),
+    ];
+
+    /// The name in `scheduler_config.json`.
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, schedule)| *schedule == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// What the model's output means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PredictionType {
     /// The noise in the sample.
+    #[default]
     Epsilon,
     /// Salimans & Ho 2022, <https://arxiv.org/abs/2202.00512>: `signal · noise - noise level · clean sample`.
     Velocity,
@@ -56,12 +126,14 @@ pub(super) enum PredictionType {
     Sample,
 }
 
-/// Which timesteps a run visits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimestepSpacing {
-    Linspace,
-    Leading,
-    Trailing,
+impl PredictionType {
+    const NAMES: [(&'static str, Self); 3] =
+        [("epsilon", Self::Epsilon), ("v_prediction", Self::Velocity), ("sample", Self::Sample)];
+
+    /// The name in `scheduler_config.json`.
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl SchedulerConfig {
@@ -78,62 +150,63 @@ impl SchedulerConfig {
     /// Reads the text of a `scheduler_config.json`; `path` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the key that is unknown, of the wrong type, out of range, or asks for something
-    /// unsupported.
+    /// [`Error::Config`] naming the key that is unknown, of the wrong type or out of range.
+    /// A key that asks for what the sampler cannot do is found by [`trajectory`](Self::trajectory), because it
+    /// depends on the sampler.
     pub fn from_json(path: impl AsRef<Path>, text: &str) -> Result<Self> {
         let file = path.as_ref();
-        let entries = match serde_json::from_str(text) {
-            Ok(Value::Object(entries)) => entries,
-            Ok(_) => return Err(Error::config_file(file, "expected a JSON object")),
-            Err(error) => return Err(Error::config_file(file, format!("is not JSON: {error}"))),
-        };
-        let entries = Entries { file, entries };
-        entries.refuse_unknown_keys()?;
-
-        let train_timesteps = entries.train_timesteps()?;
-        let trained_betas = entries.trained_betas(train_timesteps)?;
-        let schedules = [
-            ("linear", BetaSchedule::Linear),
-            ("scaled_linear", BetaSchedule::ScaledLinear),
-            ("squaredcos_cap_v2", BetaSchedule::SquaredCosine),
-        ];
-        let predictions = [
-            ("epsilon", PredictionType::Epsilon),
-            ("v_prediction", PredictionType::Velocity),
-            ("sample", PredictionType::Sample),
-        ];
-        let spacings = [
-            ("leading", TimestepSpacing::Leading),
-            ("linspace", TimestepSpacing::Linspace),
-            ("trailing", TimestepSpacing::Trailing),
-        ];
-        // With betas of its own, a model's file may name a schedule that nobody knows.
-        let beta_schedule = match trained_betas {
-            Some(_) => BetaSchedule::Linear,
-            None => entries.choice("beta_schedule", &schedules)?,
-        };
+        let entries = Entries::parse(file, text)?;
+        let train_timesteps = entries.count("num_train_timesteps", MOST_TRAIN_TIMESTEPS)?.unwrap_or(1000);
+        let spacings = [TimestepSpacing::Leading, TimestepSpacing::Linspace, TimestepSpacing::Trailing]
+            .map(|spacing| (spacing.name(), spacing));
+        let flow = ["use_flow_sigmas", "use_dynamic_shifting", "shift_terminal"];
         Ok(Self {
             file: file.to_owned(),
-            class_name: entries.get("_class_name").and_then(Value::as_str).map(str::to_owned),
+            class_name: entries.word("_class_name")?,
             train_timesteps,
-            beta_start: entries.number("beta_start", 0.0001, is_beta, BETA)?,
-            beta_end: entries.number("beta_end", 0.02, is_beta, BETA)?,
-            beta_schedule,
-            trained_betas,
-            prediction_type: entries.choice("prediction_type", &predictions)?,
+            noise: NoiseKeys::read(&entries, train_timesteps)?,
+            prediction_type: entries.choice("prediction_type", &PredictionType::NAMES)?.unwrap_or_default(),
             timestep_spacing: entries.choice("timestep_spacing", &spacings)?,
             steps_offset: entries.steps_offset()?,
             set_alpha_to_one: entries.flag("set_alpha_to_one")?,
-            clip_sample: entries.flag("clip_sample")?,
-            clip_sample_range: entries.number(
-                "clip_sample_range",
-                1.0,
-                |range| range > 0.0,
-                "a number above 0",
-            )?,
-            rescale_betas_zero_snr: entries.flag("rescale_betas_zero_snr")?.unwrap_or(false),
-            thresholding: entries.flag("thresholding")?.unwrap_or(false),
+            limits: LimitKeys {
+                clip_sample: entries.flag("clip_sample")?,
+                clip_sample_range: entries.number("clip_sample_range", is_positive, POSITIVE)?,
+                thresholding: entries.flag("thresholding")?.unwrap_or(false),
+                dynamic_thresholding_ratio: entries.number(
+                    "dynamic_thresholding_ratio",
+                    |ratio| (0.0..=1.0).contains(&ratio),
+                    "a number from 0 to 1",
+                )?,
+                sample_max_value: entries.number("sample_max_value", is_positive, POSITIVE)?,
+            },
             skip_prk_steps: entries.flag("skip_prk_steps")?.unwrap_or(false),
+            variance_type: entries.word("variance_type")?,
+            sigmas: SigmaKeys {
+                use_karras_sigmas: entries.flag("use_karras_sigmas")?.unwrap_or(false),
+                use_exponential_sigmas: entries.flag("use_exponential_sigmas")?.unwrap_or(false),
+                use_beta_sigmas: entries.flag("use_beta_sigmas")?.unwrap_or(false),
+                use_lu_lambdas: entries.flag("use_lu_lambdas")?.unwrap_or(false),
+                sigma_min: entries.number("sigma_min", is_positive, POSITIVE)?,
+                sigma_max: entries.number("sigma_max", is_positive, POSITIVE)?,
+                final_sigmas_type: entries.word("final_sigmas_type")?,
+                interpolation_type: entries.word("interpolation_type")?,
+                timestep_type: entries.word("timestep_type")?,
+                lambda_min_clipped: entries.number_or_minus_infinity("lambda_min_clipped")?,
+                flow: flow.into_iter().find(|key| entries.asks(key)),
+            },
+            solver: SolverKeys {
+                algorithm_type: entries.word("algorithm_type")?,
+                order: entries.count("solver_order", MOST_SOLVER_ORDER)?,
+                solver_type: entries.word("solver_type")?,
+                lower_order_final: entries.flag("lower_order_final")?,
+                euler_at_final: entries.flag("euler_at_final")?.unwrap_or(false),
+                predict_x0: entries.flag("predict_x0")?,
+                disable_corrector: entries.whole_numbers("disable_corrector")?,
+                has_other_predictor: entries.asks("solver_p"),
+            },
+            original_inference_steps: entries.count("original_inference_steps", MOST_TRAIN_TIMESTEPS)?,
+            timestep_scaling: entries.number("timestep_scaling", is_positive, POSITIVE)?,
         })
     }
 
@@ -144,233 +217,147 @@ impl SchedulerConfig {
     }
 
     /// The sampler that the file was written for; `None` if it does not say so, or names a class that is not here.
+    ///
+    /// `DPMSolverMultistepScheduler` is the stochastic sampler where its `algorithm_type` starts with `sde-`, the
+    /// one with three outputs where its `solver_order` is 3, and otherwise `dpmpp-2m`; used as this sampler, the
+    /// file's own algorithm, order and form hold.
     #[must_use]
     pub fn kind(&self) -> Option<SchedulerKind> {
-        self.class_name().and_then(SchedulerKind::from_class_name)
+        let kind = SchedulerKind::from_class_name(self.class_name()?)?;
+        if kind != SchedulerKind::DpmPlusPlus2m {
+            return Some(kind);
+        }
+        let algorithm = self.solver.algorithm_type.as_deref();
+        Some(match (algorithm, self.solver.order) {
+            (Some(algorithm), _) if algorithm.starts_with("sde-") => SchedulerKind::DpmPlusPlus2mSde,
+            (_, Some(3)) => SchedulerKind::DpmPlusPlus3m,
+            _ => kind,
+        })
     }
 
     /// The share of signal (variance) left at each training timestep, diffusers' `alphas_cumprod`: unitless, one
     /// per training timestep, falling from nearly 1.
-    #[must_use]
-    pub fn cumulative_alphas(&self, kind: SchedulerKind) -> Vec<f64> {
-        match kind {
-            SchedulerKind::Ddim => ddim::noise_schedule(self).cumulative_alphas,
-            SchedulerKind::Pndm => pndm::noise_schedule(self).cumulative_alphas,
-        }
-    }
-}
-
-const BETA: &str = "a number above 0 and below 1";
-
-fn is_beta(beta: f64) -> bool {
-    beta > 0.0 && beta < 1.0
-}
-
-/// The entries of one file, with checks that name the key.
-struct Entries<'a> {
-    file: &'a Path,
-    entries: Map<String, Value>,
-}
-
-impl Entries<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.entries.get(key)
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the sampler's class does not know the file's `beta_schedule`.
+    pub fn cumulative_alphas(&self, kind: SchedulerKind) -> Result<Vec<f64>> {
+        Ok(NoiseSchedule::new(self, kind)?.cumulative_alphas)
     }
 
-    fn refuse<T>(&self, key: &str, expected: &str, found: &Value) -> Result<T> {
-        let mut found = found.to_string();
-        if found.chars().count() > 60 {
-            found = found.chars().take(60).chain("...".chars()).collect();
-        }
-        Err(Error::config(self.file, key, format!("expected {expected}, found {found}")))
+    pub(super) fn refuse<T>(&self, key: &str, problem: impl Into<String>) -> Result<T> {
+        Err(Error::config(&self.file, key, problem))
     }
 
-    fn refuse_unknown_keys(&self) -> Result<()> {
-        let known =
-            |key: &str| key.starts_with('_') || OWN_KEYS.contains(&key) || FOREIGN_KEYS.contains(&key);
-        match self.entries.keys().find(|key| !known(key)) {
-            None => Ok(()),
-            Some(key) => Err(Error::config(self.file, key, "no scheduler of diffusers has this key")),
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(other) => self.refuse(key, "true or false", other),
-        }
-    }
-
-    fn number(&self, key: &str, default: f64, valid: impl Fn(f64) -> bool, expected: &str) -> Result<f64> {
-        let Some(value) = self.get(key) else { return Ok(default) };
-        match value.as_f64() {
-            Some(number) if valid(number) && number.is_finite() => Ok(number),
-            _ => self.refuse(key, expected, value),
-        }
-    }
-
-    /// The named choice; the first where the key is absent.
-    fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T> {
-        let Some(value) = self.get(key) else { return Ok(choices[0].1) };
-        match choices.iter().find(|(name, _)| value.as_str() == Some(name)) {
+    /// One of the values that a class knows for a key; the first where the key is absent.
+    pub(super) fn choose<T: Copy>(
+        &self,
+        kind: SchedulerKind,
+        key: &str,
+        found: Option<&str>,
+        choices: &[(&str, T)],
+    ) -> Result<T> {
+        let Some(word) = found else { return Ok(choices[0].1) };
+        match choices.iter().find(|(name, _)| *name == word) {
             Some((_, choice)) => Ok(*choice),
             None => {
                 let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-                self.refuse(key, &format!("one of {}", names.join(", ")), value)
+                self.refuse(key, format!("{kind} supports {}; found \"{word}\"", names.join(", ")))
             }
         }
     }
 
-    fn train_timesteps(&self) -> Result<usize> {
-        let key = "num_train_timesteps";
-        let Some(value) = self.get(key) else { return Ok(1000) };
-        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-        match count {
-            Some(count) if (1..=MOST_TRAIN_TIMESTEPS).contains(&count) => Ok(count),
-            _ => self.refuse(key, &format!("a whole number from 1 to {MOST_TRAIN_TIMESTEPS}"), value),
+    /// What the model's output means, if the sampler can work with it.
+    pub(super) fn prediction(&self, kind: SchedulerKind) -> Result<PredictionType> {
+        let known = kind.class().predictions;
+        if known.contains(&self.prediction_type) {
+            return Ok(self.prediction_type);
         }
+        let names: Vec<String> = known.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+        let found = self.prediction_type.name();
+        self.refuse("prediction_type", format!("{kind} supports {}; found \"{found}\"", names.join(", ")))
     }
 
-    fn steps_offset(&self) -> Result<i64> {
-        let key = "steps_offset";
-        let Some(value) = self.get(key) else { return Ok(0) };
-        match value.as_i64() {
-            Some(offset) if offset.unsigned_abs() <= MOST_TRAIN_TIMESTEPS as u64 => Ok(offset),
-            _ => self.refuse(key, &format!("a whole number up to {MOST_TRAIN_TIMESTEPS}"), value),
+    /// How the predicted clean sample is limited: dynamic thresholding goes before clipping.
+    pub(super) fn limit(&self, kind: SchedulerKind) -> Option<Limit> {
+        let Class { thresholding, clip_sample, .. } = kind.class();
+        let keys = &self.limits;
+        if thresholding && keys.thresholding {
+            let (ratio, most) = (keys.dynamic_thresholding_ratio, keys.sample_max_value);
+            return Some(Limit::Quantile { ratio: ratio.unwrap_or(0.995), most: most.unwrap_or(1.0) });
         }
+        let clips = clip_sample.is_some_and(|default| keys.clip_sample.unwrap_or(default));
+        clips.then(|| Limit::Clamp { range: keys.clip_sample_range.unwrap_or(1.0) })
     }
 
-    fn trained_betas(&self, count: usize) -> Result<Option<Vec<f64>>> {
-        let key = "trained_betas";
-        let value = match self.get(key) {
-            None | Some(Value::Null) => return Ok(None),
-            Some(value) => value,
-        };
-        let expected = "null or a list of numbers above 0 and up to 1";
-        let Some(list) = value.as_array() else { return self.refuse(key, expected, value) };
-        if list.len() != count {
-            let problem = format!("expected one number per training timestep, {count}; found {}", list.len());
-            return Err(Error::config(self.file, key, problem));
-        }
-        let mut betas = Vec::with_capacity(count);
-        for beta in list {
-            match beta.as_f64() {
-                Some(number) if number > 0.0 && number <= 1.0 => betas.push(number),
-                _ => return self.refuse(key, expected, beta),
+    /// The spacing of the timesteps: the caller's, or the file's where the sampler knows it, or the class's.
+    /// `None` for a class that has a rule of its own.
+    pub(super) fn spacing(&self, options: &SamplerOptions) -> Option<TimestepSpacing> {
+        let known = options.kind.class().spacings;
+        let wanted = options.timestep_spacing.or(self.timestep_spacing);
+        wanted.filter(|spacing| known.contains(spacing)).or_else(|| known.first().copied())
+    }
+
+    /// The spacing of the sigmas: the caller's or the file's.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the file asks for two at once.
+    pub(super) fn sigma_spacing(&self, options: &SamplerOptions) -> Result<Option<SigmaSpacing>> {
+        let keys = &self.sigmas;
+        let wanted: Vec<_> = [
+            ("use_karras_sigmas", keys.use_karras_sigmas, SigmaSpacing::Karras),
+            ("use_exponential_sigmas", keys.use_exponential_sigmas, SigmaSpacing::Exponential),
+            ("use_beta_sigmas", keys.use_beta_sigmas, SigmaSpacing::Beta),
+        ]
+        .into_iter()
+        .filter(|(_, wanted, _)| *wanted)
+        .collect();
+        match (options.sigmas, &wanted[..]) {
+            (Some(spacing), _) | (None, &[(_, _, spacing)]) => Ok(Some(spacing)),
+            (None, []) => Ok(None),
+            (None, [(first, ..), (second, ..), ..]) => {
+                self.refuse(first, format!("expected one spacing of the sigmas, found \"{second}\" too"))
             }
         }
-        Ok(Some(betas))
+    }
+
+    /// # Errors
+    /// [`Error::Config`] naming the key that asks for flow matching; for the classes that know it.
+    pub(super) fn refuse_flow(&self) -> Result<()> {
+        let problem = "flow matching is not supported: expected false or null";
+        self.sigmas.flow.map_or(Ok(()), |key| self.refuse(key, problem))
     }
 }
 
-/// The keys that a sampler here may honour.
-const OWN_KEYS: [&str; 16] = [
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "prediction_type",
-    "timestep_spacing",
-    "steps_offset",
-    "set_alpha_to_one",
-    "clip_sample",
-    "clip_sample_range",
-    "rescale_betas_zero_snr",
-    "thresholding",
-    "skip_prk_steps",
-    // These two have a meaning only where `thresholding` is true, which is refused.
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-];
+impl NoiseKeys {
+    fn read(entries: &Entries<'_>, train_timesteps: usize) -> Result<Self> {
+        let trained_betas = entries.trained_betas(train_timesteps)?;
+        let beta_schedule = entries.choice("beta_schedule", &BetaSchedule::NAMES);
+        Ok(Self {
+            beta_start: entries.number("beta_start", is_beta, BETA)?,
+            beta_end: entries.number("beta_end", is_beta, BETA)?,
+            // With betas of its own, a model's file may name a schedule that nobody knows.
+            beta_schedule: if trained_betas.is_some() {
+                beta_schedule.unwrap_or(None)
+            } else {
+                beta_schedule?
+            },
+            trained_betas,
+            rescale_betas_zero_snr: entries.flag("rescale_betas_zero_snr")?.unwrap_or(false),
+            cumulative_alphas: None,
+        })
+    }
+}
 
-/// The keys of other schedulers of diffusers 0.42, without meaning for the samplers here.
-const FOREIGN_KEYS: [&str; 86] = [
-    "algorithm_type",
-    "alpha_cum_end",
-    "alpha_cum_start",
-    "base_image_seq_len",
-    "base_shift",
-    "block_length",
-    "clip_denoised",
-    "correct_steps",
-    "corrector_k",
-    "corrector_order",
-    "corrector_selection",
-    "corrector_selection_tau",
-    "corrector_steps",
-    "disable_corrector",
-    "editing_threshold",
-    "entropy_bound",
-    "eps",
-    "eta",
-    "euler_at_final",
-    "final_sigmas_type",
-    "final_step_size_scale",
-    "flow_shift",
-    "gamma",
-    "gamma_cum_end",
-    "gamma_cum_start",
-    "interpolation_type",
-    "invert_sigmas",
-    "lambda_min_clipped",
-    "lower_order_final",
-    "mask_token_id",
-    "masking_schedule",
-    "max_image_seq_len",
-    "max_shift",
-    "minimal_topk",
-    "n_grid",
-    "noise_mode",
-    "noise_sampler_seed",
-    "num_inference_steps",
-    "num_policy_substeps",
-    "num_vec_classes",
-    "original_inference_steps",
-    "predict_x0",
-    "predictor_order",
-    "rho",
-    "s",
-    "s_noise",
-    "sampling_eps",
-    "scale_factors",
-    "scaler",
-    "schedule_mode",
-    "scheduler_type",
-    "shift",
-    "shift_terminal",
-    "sigma_data",
-    "sigma_max",
-    "sigma_min",
-    "sigma_schedule",
-    "snr",
-    "snr_shift_scale",
-    "solver_order",
-    "solver_p",
-    "solver_type",
-    "stage_range",
-    "stages",
-    "stochastic_sampling",
-    "t_lim_ode",
-    "t_lim_ode_below",
-    "t_max",
-    "t_min",
-    "tail_step_multiplier",
-    "tail_steps",
-    "tau_func",
-    "threshold",
-    "time_shift_type",
-    "timestep_scaling",
-    "timestep_type",
-    "tsr_k",
-    "tsr_sigma",
-    "upscale_mode",
-    "use_beta_sigmas",
-    "use_dynamic_shifting",
-    "use_exponential_sigmas",
-    "use_flow_sigmas",
-    "use_karras_sigmas",
-    "use_lu_lambdas",
-    "variance_type",
-];
+/// No solver of diffusers has a higher one; which orders a sampler can do is its own affair.
+const MOST_SOLVER_ORDER: usize = 100;
+
+pub(super) const BETA: &str = "a number above 0 and below 1";
+const POSITIVE: &str = "a number above 0";
+
+pub(super) fn is_beta(beta: f64) -> bool {
+    beta > 0.0 && beta < 1.0
+}
+
+fn is_positive(number: f64) -> bool {
+    number > 0.0
+}

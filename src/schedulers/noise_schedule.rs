@@ -1,6 +1,10 @@
-//! How much signal is left at each training timestep, and which timesteps a run visits.
+//! How much signal is left at each training timestep.
+//!
+//! Ho, Jain & Abbeel 2020, <https://arxiv.org/abs/2006.11239>, section 2.
 
-use super::config::{BetaSchedule, SchedulerConfig, TimestepSpacing};
+use super::config::{BetaSchedule, SchedulerConfig};
+use super::kind::{SchedulerKind, ZeroTerminalSignal};
+use super::timesteps::real;
 use crate::error::{Error, Result};
 
 /// The share of signal left at each timestep: the running product of `1 - beta`.
@@ -16,21 +20,20 @@ pub(super) struct NoiseSchedule {
 }
 
 impl NoiseSchedule {
-    /// Ho, Jain & Abbeel 2020, <https://arxiv.org/abs/2006.11239>, section 2.
-    pub(super) fn new(config: &SchedulerConfig, set_alpha_to_one: bool, zero_terminal_signal: bool) -> Self {
-        let mut product = 1.0;
-        let mut cumulative_alphas: Vec<f64> = betas(config)
-            .into_iter()
-            .map(|beta| {
-                product *= single(1.0 - single(beta));
-                single(product)
-            })
-            .collect();
-        if zero_terminal_signal {
-            rescale_to_zero_terminal_signal(&mut cumulative_alphas);
-        }
-        let final_alpha = if set_alpha_to_one { 1.0 } else { cumulative_alphas[0] };
-        Self { cumulative_alphas, final_alpha }
+    /// # Errors
+    /// [`Error::Config`] if the sampler's class does not know the file's `beta_schedule`.
+    pub(super) fn new(config: &SchedulerConfig, kind: SchedulerKind) -> Result<Self> {
+        let cumulative_alphas = match &config.noise.cumulative_alphas {
+            Some(alphas) => alphas.clone(),
+            None => of_betas(config, kind)?,
+        };
+        let ends_without_noise = match kind {
+            SchedulerKind::Pndm => config.set_alpha_to_one.unwrap_or(false),
+            SchedulerKind::Ddim | SchedulerKind::Lcm => config.set_alpha_to_one.unwrap_or(true),
+            _ => true,
+        };
+        let final_alpha = if ends_without_noise { 1.0 } else { cumulative_alphas[0] };
+        Ok(Self { cumulative_alphas, final_alpha })
     }
 
     /// The share of signal at a timestep; every timestep before the first is the end of the run.
@@ -47,90 +50,114 @@ impl NoiseSchedule {
             )
         })
     }
+
+    /// Sigma at each training timestep, rising: the standard deviation of the noise over that of the signal.
+    pub(super) fn sigmas(&self) -> Vec<f64> {
+        let ratio = |&alpha: &f64| single(single(1.0 - alpha) / alpha);
+        self.cumulative_alphas.iter().map(|alpha| single(ratio(alpha).sqrt())).collect()
+    }
 }
 
-fn betas(config: &SchedulerConfig) -> Vec<f64> {
-    let count = config.train_timesteps;
-    if let Some(betas) = &config.trained_betas {
-        return betas.clone();
+fn of_betas(config: &SchedulerConfig, kind: SchedulerKind) -> Result<Vec<f64>> {
+    /// What is left of the signal where a class keeps sigma finite.
+    const TINY: f64 = 1.0 / 16_777_216.0;
+    let mut betas = betas(config, kind)?;
+    let zero = kind.class().zero_terminal_signal;
+    let rescale = config.noise.rescale_betas_zero_snr && zero != ZeroTerminalSignal::Unknown;
+    if rescale {
+        rescale_to_zero_terminal_signal(&mut betas);
     }
-    let (start, end) = (config.beta_start, config.beta_end);
-    match config.beta_schedule {
+    let mut alphas = running_products(betas.into_iter().map(|beta| single(1.0 - beta)));
+    if rescale && zero == ZeroTerminalSignal::Tiny {
+        alphas[config.train_timesteps - 1] = TINY;
+    }
+    Ok(alphas)
+}
+
+/// The running products, each rounded to f32 once, as PyTorch's are.
+pub(super) fn running_products(factors: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut product = 1.0;
+    let multiplied = factors.map(|factor| {
+        product *= factor;
+        single(product)
+    });
+    multiplied.collect()
+}
+
+/// The share of noise that each training timestep adds, rounded to f32.
+fn betas(config: &SchedulerConfig, kind: SchedulerKind) -> Result<Vec<f64>> {
+    let keys = &config.noise;
+    if let Some(betas) = &keys.trained_betas {
+        return Ok(betas.iter().copied().map(single).collect());
+    }
+    let class = kind.class();
+    let count = config.train_timesteps;
+    let schedule = keys.beta_schedule.unwrap_or(class.beta_schedule);
+    let (start, end) = (keys.beta_start.unwrap_or(class.beta_start), keys.beta_end.unwrap_or(class.beta_end));
+    Ok(match schedule {
         BetaSchedule::Linear => linspace_single(start, end, count),
-        BetaSchedule::ScaledLinear => {
-            linspace_single(start.sqrt(), end.sqrt(), count).into_iter().map(|root| root * root).collect()
-        }
-        BetaSchedule::SquaredCosine => squared_cosine_betas(count),
-    }
+        BetaSchedule::ScaledLinear => linspace_single(start.sqrt(), end.sqrt(), count)
+            .into_iter()
+            .map(|root| single(root * root))
+            .collect(),
+        BetaSchedule::SquaredCosine => of_signal(squared_cosine, count),
+        other if !class.further_beta_schedules.contains(&other) => return refuse(config, kind, other),
+        BetaSchedule::Sigmoid => linspace_single(-6.0, 6.0, count)
+            .into_iter()
+            .map(|point| single(1.0 / (1.0 + (-point).exp())))
+            .map(|share| single(single(share * single(end - start)) + single(start)))
+            .collect(),
+        BetaSchedule::Laplace => of_signal(laplace, count),
+        BetaSchedule::Exponential => of_signal(|time| (-12.0 * time).exp(), count),
+    })
 }
 
-/// Nichol & Dhariwal 2021, <https://arxiv.org/abs/2102.09672>, equation 17, betas capped at 0.999.
-fn squared_cosine_betas(count: usize) -> Vec<f64> {
+fn refuse<T>(config: &SchedulerConfig, kind: SchedulerKind, found: BetaSchedule) -> Result<T> {
+    let mut known = vec![BetaSchedule::Linear, BetaSchedule::ScaledLinear, BetaSchedule::SquaredCosine];
+    known.extend(kind.class().further_beta_schedules);
+    let known: Vec<String> = known.into_iter().map(|schedule| format!("\"{}\"", schedule.name())).collect();
+    let problem = format!("{kind} supports {}; found \"{}\"", known.join(", "), found.name());
+    config.refuse("beta_schedule", problem)
+}
+
+/// The betas that leave a given share of signal at each time from 0 to 1; at most 0.999.
+fn of_signal(signal: impl Fn(f64) -> f64, count: usize) -> Vec<f64> {
+    let at = |index: usize| signal(real(index) / real(count));
+    (0..count).map(|index| single((1.0 - at(index + 1) / at(index)).min(0.999))).collect()
+}
+
+/// Nichol & Dhariwal 2021, <https://arxiv.org/abs/2102.09672>, equation 17.
+fn squared_cosine(time: f64) -> f64 {
     const OFFSET: f64 = 0.008;
-    let signal = |index: usize| {
-        let time = real(index) / real(count);
-        ((time + OFFSET) / (1.0 + OFFSET) * std::f64::consts::FRAC_PI_2).cos().powi(2)
-    };
-    (0..count).map(|index| (1.0 - signal(index + 1) / signal(index)).min(0.999)).collect()
+    ((time + OFFSET) / (1.0 + OFFSET) * std::f64::consts::FRAC_PI_2).cos().powi(2)
 }
 
-/// Shifts and scales the square roots so that the last is 0 and the first stays.
+/// The signal whose ratio to the noise is distributed as Laplace: Hang et al. 2024,
+/// <https://arxiv.org/abs/2407.03297>, in the form that `DDPMScheduler` gives it.
+fn laplace(time: f64) -> f64 {
+    let distance = 0.5 - time;
+    let lambda = -0.5 * 1.0_f64.copysign(distance) * (1.0 - 2.0 * distance.abs() + 1e-6).ln();
+    let ratio = lambda.exp();
+    (ratio / (1.0 + ratio)).sqrt()
+}
+
+/// Shifts and scales the square roots of the signal so that the last is 0 and the first stays; every number in f32.
 /// Lin, Liu, Li & Yang 2023, <https://arxiv.org/abs/2305.08891>, algorithm 1.
-fn rescale_to_zero_terminal_signal(cumulative_alphas: &mut [f64]) {
-    let [first, .., last] = cumulative_alphas else { return };
-    let (first, last) = (first.sqrt(), last.sqrt());
-    let scale = first / (first - last);
-    for alpha in cumulative_alphas {
-        *alpha = single(((alpha.sqrt() - last) * scale).powi(2));
+fn rescale_to_zero_terminal_signal(betas: &mut [f64]) {
+    let alphas = running_products(betas.iter().map(|beta| single(1.0 - beta)));
+    let roots: Vec<f64> = alphas.into_iter().map(|alpha| single(alpha.sqrt())).collect();
+    let [first, .., last] = roots[..] else { return };
+    let scale = single(first / single(first - last));
+    let mut before = 1.0;
+    for (beta, root) in betas.iter_mut().zip(roots) {
+        let alpha = single(single(single(root - last) * scale).powi(2));
+        *beta = single(1.0 - single(alpha / before));
+        before = alpha;
     }
 }
 
-/// The timesteps of a run before a sampler repeats or splits any, falling; one per step.
-/// Lin, Liu, Li & Yang 2023, <https://arxiv.org/abs/2305.08891>, table 2.
-///
-/// # Errors
-/// [`Error::Option`] naming the number of steps if a timestep is outside the training timesteps.
-pub(super) fn spaced_timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<i64>> {
-    let count = config.train_timesteps;
-    let timesteps: Vec<i64> = match config.timestep_spacing {
-        TimestepSpacing::Linspace => {
-            linspace(0.0, real(count - 1), steps).into_iter().rev().map(nearest).collect()
-        }
-        TimestepSpacing::Leading => {
-            let stride = count.div_euclid(steps);
-            (0..steps).rev().map(|step| whole(step * stride) + config.steps_offset).collect()
-        }
-        TimestepSpacing::Trailing => {
-            // The stride as it remains after one step, which decides how halves are rounded.
-            // diffusers has one point more, timestep -1, for the few numbers of steps (61, 103, ...) where
-            // the quotient of quotients comes out above the number of steps; here there are always `steps`.
-            let stride = real(count) - (real(count) - real(count) / real(steps));
-            (0..steps).map(|step| nearest(real(count) - real(step) * stride) - 1).collect()
-        }
-    };
-    match timesteps.iter().find(|&&timestep| timestep < 0 || timestep >= whole(count)) {
-        None => Ok(timesteps),
-        Some(outside) => {
-            let problem = format!(
-                "{steps} steps with \"steps_offset\" {} visit timestep {outside}, but the model knows 0 to {}",
-                config.steps_offset,
-                count - 1
-            );
-            Err(Error::option("steps", problem))
-        }
-    }
-}
-
-/// `count` evenly spaced numbers, both ends included; only the start if there is one.
-fn linspace(start: f64, end: f64, count: usize) -> Vec<f64> {
-    let stride = (end - start) / real(count.saturating_sub(1).max(1));
-    (0..count)
-        .map(|index| if index > 0 && index + 1 == count { end } else { start + real(index) * stride })
-        .collect()
-}
-
-/// The same as PyTorch has it in f32: each half is counted from its own end.
-fn linspace_single(start: f64, end: f64, count: usize) -> Vec<f64> {
+/// Evenly spaced numbers as PyTorch has them in f32: each half is counted from its own end.
+pub(super) fn linspace_single(start: f64, end: f64, count: usize) -> Vec<f64> {
     let (start, end) = (single(start), single(end));
     let stride = single(single(end - start) / real(count.saturating_sub(1).max(1)));
     let half = count.div_euclid(2);
@@ -142,19 +169,6 @@ fn linspace_single(start: f64, end: f64, count: usize) -> Vec<f64> {
 
 /// Rounded to f32.
 #[expect(clippy::cast_possible_truncation, reason = "rounding is the purpose")]
-fn single(number: f64) -> f64 {
+pub(super) fn single(number: f64) -> f64 {
     f64::from(number as f32)
-}
-
-fn real(number: usize) -> f64 {
-    number as f64
-}
-
-pub(super) fn whole(number: usize) -> i64 {
-    number as i64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "timesteps are at most a million")]
-fn nearest(number: f64) -> i64 {
-    number.round_ties_even() as i64
 }

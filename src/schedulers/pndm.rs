@@ -15,25 +15,24 @@
 //! | plane 4 | | the outputs of this Runge-Kutta step, weighted |
 
 use super::config::{PredictionType, SchedulerConfig};
-use super::noise_schedule::{NoiseSchedule, spaced_timesteps, whole};
-use super::{Call, HISTORY, OUTPUT, SAMPLE, Trajectory};
+use super::noise_schedule::NoiseSchedule;
+use super::options::SamplerOptions;
+use super::prediction::Level;
+use super::row::{OUTPUT, Row, SAMPLE};
+use super::timesteps::{whole, whole_timesteps};
+use super::trajectory::{Call, Trajectory};
 use crate::error::{Error, Result};
 
 /// Timesteps that Runge-Kutta steps go through, each but the last in two halves.
 const RUNGE_KUTTA_TIMESTEPS: usize = 4;
 
-pub(super) fn trajectory(config: &SchedulerConfig, steps: usize, eta: f64) -> Result<Trajectory> {
-    if eta != 0.0 {
-        return Err(Error::option("eta", format!("pndm adds no noise: expected 0, found {eta}")));
-    }
-    if config.prediction_type == PredictionType::Sample {
-        let problem = "pndm supports \"epsilon\" and \"v_prediction\", found \"sample\"";
-        return Err(Error::config(&config.file, "prediction_type", problem));
-    }
-    let spaced = spaced_timesteps(config, steps)?;
+pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Trajectory> {
+    let steps = options.steps;
+    let prediction = config.prediction(options.kind)?;
+    let spaced = whole_timesteps(config, options)?;
     let planner = Planner {
-        schedule: noise_schedule(config),
-        velocity: config.prediction_type == PredictionType::Velocity,
+        schedule: NoiseSchedule::new(config, options.kind)?,
+        prediction,
         history: if config.skip_prk_steps { 3 } else { 5 },
         stride: whole(config.train_timesteps.div_euclid(steps)),
     };
@@ -47,19 +46,12 @@ pub(super) fn trajectory(config: &SchedulerConfig, steps: usize, eta: f64) -> Re
     };
     let (timesteps, calls): (Vec<i64>, Vec<Call>) = plan.into_iter().unzip();
     let timesteps = timesteps.into_iter().map(|timestep| timestep as f64).collect();
-    Ok(Trajectory { timesteps, initial_sigma: 1.0, history: planner.history, calls })
+    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: planner.history, calls })
 }
-
-pub(super) fn noise_schedule(config: &SchedulerConfig) -> NoiseSchedule {
-    NoiseSchedule::new(config, config.set_alpha_to_one.unwrap_or(false), false)
-}
-
-/// Weights of the columns of a [`Call::matrix`].
-type Row = Vec<f64>;
 
 struct Planner {
     schedule: NoiseSchedule,
-    velocity: bool,
+    prediction: PredictionType,
     history: usize,
     /// Training timesteps per step.
     stride: i64,
@@ -67,19 +59,18 @@ struct Planner {
 
 impl Planner {
     fn multi_step_only(&self, spaced: &[i64]) -> Result<Vec<(i64, Call)>> {
+        let (sample, output) = (Row::column(SAMPLE), Row::column(OUTPUT));
         let mut plan = Vec::with_capacity(spaced.len() + 1);
         for (step, &timestep) in spaced.iter().enumerate() {
             if step == 0 {
-                let sample = self.column(SAMPLE);
-                let moved = self.transfer(timestep, timestep - self.stride, &sample, &self.column(OUTPUT))?;
-                plan.push((timestep, self.call(&[moved, self.column(OUTPUT), sample])));
+                let moved = self.transfer(timestep, timestep - self.stride, sample, output)?;
+                plan.push((timestep, self.call(&[moved, output, sample])));
                 continue;
             }
             if step == 1 {
-                let mean = self.sum(&[(0.5, OUTPUT), (0.5, HISTORY)]);
-                let old_sample = self.column(HISTORY + 1);
-                let moved = self.transfer(timestep + self.stride, timestep, &old_sample, &mean)?;
-                plan.push((timestep, self.call(&[moved, self.column(HISTORY)])));
+                let mean = Row::sum([(0.5, output), (0.5, Row::plane(0))]);
+                let moved = self.transfer(timestep + self.stride, timestep, Row::plane(1), mean)?;
+                plan.push((timestep, self.call(&[moved, Row::plane(0)])));
             }
             plan.push((timestep, self.multi_step(timestep, step)?));
         }
@@ -107,20 +98,20 @@ impl Planner {
 
     /// One of the four stages from `start`; the last takes the step with the weighted outputs of all.
     fn runge_kutta_stage(&self, stage: usize, start: i64, target: i64) -> Result<Call> {
-        const SAVED: usize = HISTORY + 3;
-        const GATHERED: usize = HISTORY + 4;
-        let output = self.column(OUTPUT);
-        let outputs =
-            |newest: usize, older: usize| [newest, older, older + 1].map(|place| self.column(place));
-        let [first, second, third] =
-            if stage == 0 { outputs(OUTPUT, HISTORY) } else { outputs(HISTORY, HISTORY + 1) };
-        let sample = self.column(if stage == 0 { SAMPLE } else { SAVED });
-        let (used, gathered) = match stage {
-            0 => (output, self.sum(&[(1.0 / 6.0, OUTPUT)])),
-            1 | 2 => (output, self.sum(&[(1.0 / 3.0, OUTPUT), (1.0, GATHERED)])),
-            _ => (self.sum(&[(1.0 / 6.0, OUTPUT), (1.0, GATHERED)]), self.sum(&[])),
+        let output = Row::column(OUTPUT);
+        let (saved, gathered) = (Row::plane(3), Row::plane(4));
+        let [first, second, third] = if stage == 0 {
+            [output, Row::plane(0), Row::plane(1)]
+        } else {
+            [Row::plane(0), Row::plane(1), Row::plane(2)]
         };
-        let moved = self.transfer(start, target, &sample, &used)?;
+        let sample = if stage == 0 { Row::column(SAMPLE) } else { saved };
+        let (used, gathered) = match stage {
+            0 => (output, 1.0 / 6.0 * output),
+            1 | 2 => (output, 1.0 / 3.0 * output + gathered),
+            _ => (1.0 / 6.0 * output + gathered, Row::ZERO),
+        };
+        let moved = self.transfer(start, target, sample, used)?;
         Ok(self.call(&[moved, first, second, third, sample, gathered]))
     }
 
@@ -132,37 +123,25 @@ impl Planner {
             2 => &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
             _ => &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
         };
-        let places = [OUTPUT, HISTORY, HISTORY + 1, HISTORY + 2];
-        let terms: Vec<(f64, usize)> = weights.iter().copied().zip(places).collect();
-        let moved =
-            self.transfer(timestep, timestep - self.stride, &self.column(SAMPLE), &self.sum(&terms))?;
+        let outputs = [Row::column(OUTPUT), Row::plane(0), Row::plane(1), Row::plane(2)];
+        let used = weights.iter().zip(outputs).fold(Row::ZERO, |sum, (&weight, row)| sum + weight * row);
+        let moved = self.transfer(timestep, timestep - self.stride, Row::column(SAMPLE), used)?;
         let mut rows = vec![moved];
-        rows.extend(places[..3].iter().take(weights.len().min(3)).map(|&place| self.column(place)));
+        rows.extend(&outputs[..weights.len().min(3)]);
         Ok(self.call(&rows))
     }
 
     /// Moves `sample` from the noise level of one timestep to that of another along `output`.
-    fn transfer(&self, from: i64, to: i64, sample: &Row, output: &Row) -> Result<Row> {
+    fn transfer(&self, from: i64, to: i64, sample: Row, output: Row) -> Result<Row> {
         let (alpha, target) = (self.schedule.alpha(from)?, self.schedule.alpha(to)?);
         let (beta, target_beta) = (1.0 - alpha, 1.0 - target);
-        let scale = (target / alpha).sqrt();
         let step = (alpha - target) / (alpha * target_beta.sqrt() + (alpha * beta * target).sqrt());
-        let (sample_weight, output_weight) =
-            if self.velocity { (scale + step * beta.sqrt(), step * alpha.sqrt()) } else { (scale, step) };
-        let weigh = |(sample, output): (&f64, &f64)| sample_weight * sample + output_weight * output;
-        Ok(sample.iter().zip(output).map(weigh).collect())
-    }
-
-    fn column(&self, place: usize) -> Row {
-        self.sum(&[(1.0, place)])
-    }
-
-    fn sum(&self, terms: &[(f64, usize)]) -> Row {
-        let mut row = vec![0.0; HISTORY + self.history];
-        for &(weight, place) in terms {
-            row[place] += weight;
-        }
-        row
+        let level = Level::of_alpha(alpha);
+        let residual = match self.prediction {
+            PredictionType::Velocity => Row::sum([(level.noise, sample), (level.signal, output)]),
+            PredictionType::Epsilon | PredictionType::Sample => output,
+        };
+        Ok(Row::sum([((target / alpha).sqrt(), sample), (step, residual)]))
     }
 
     fn call(&self, rows: &[Row]) -> Call {
