@@ -3,7 +3,7 @@
 //!   byte = round(clamp(image / 2 + 0.5, 0, 1) * 255), halves to even; what is not a number becomes 0
 //!   output[p] = red + green * 2^8 + blue * 2^16 + 255 * 2^24
 //!
-//! image   [P, 3]  Element
+//! image   [P, C]  Element  C is 3, or 1 for grey, which is all three
 //! output  [P]     u32
 //!
 //! grid     linear, 64 pixels a workgroup
@@ -12,7 +12,8 @@
 //! twin     src/reference/pixels.rs
 
 struct Params {
-    count: u32, // P
+    count: u32,    // P
+    channels: u32, // C
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -35,9 +36,11 @@ fn pixels(
 ) {
     let index = linear_index(workgroup, grid, lane);
     if index < params.count {
-        let red = byte(f32(image[3u * index]));
-        let green = byte(f32(image[3u * index + 1u]));
-        let blue = byte(f32(image[3u * index + 2u]));
+        let first = params.channels * index;
+        let last = first + params.channels - 1u;
+        let red = byte(f32(image[first]));
+        let green = byte(f32(image[(first + last) / 2u]));
+        let blue = byte(f32(image[last]));
         output[index] = red | (green << 8u) | (blue << 16u) | (255u << 24u);
     }
 }

@@ -1,21 +1,19 @@
 //! Diffusion U-Nets on any GPU through wgpu, with DeepCache.
 //!
-//! Stable Diffusion v1 models in the diffusers layout run on Vulkan, Metal and DX12 with hand-written WGSL
-//! kernels: no CUDA, no Python, no C++ runtime. [DeepCache](https://arxiv.org/abs/2312.00858) keeps the deep
+//! Stable Diffusion v1, class-conditional latent diffusion and DDPM models run on Vulkan, Metal and DX12 with
+//! hand-written WGSL kernels: no CUDA, no Python, no C++ runtime. [DeepCache](https://arxiv.org/abs/2312.00858) keeps the deep
 //! features of the U-Net on the GPU between denoising steps, so that most steps recompute only the shallow layers.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
-//! use deepcache::deepcache::CacheSchedule;
-//! use deepcache::pipelines::{CacheOptions, LoadOptions, TextToImage, TextToImageRequest};
+//! use deepcache::pipelines::{CacheOptions, DiffusionPipeline, LoadOptions, Request};
 //!
 //! # fn main() -> deepcache::Result<()> {
-//! let mut pipeline = TextToImage::load("models/stable-diffusion-v1-5", &LoadOptions::default())?;
-//! let request = TextToImageRequest {
-//!     prompt: "a lighthouse at dusk".to_owned(),
+//! let mut pipeline = DiffusionPipeline::load("models/stable-diffusion-v1-5", &LoadOptions::default())?;
+//! let request = Request {
 //!     seed: 7,
-//!     cache: Some(CacheOptions { schedule: CacheSchedule::Uniform { interval: 3 }, branch: 0 }),
-//!     ..TextToImageRequest::default()
+//!     cache: Some(CacheOptions::uniform(3, 0)),
+//!     ..Request::prompt("a lighthouse at dusk")
 //! };
 //! // Called between steps: show the progress, or answer `Break` to stop.
 //! let generation = pipeline.generate(&request, |progress| {

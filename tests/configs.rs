@@ -121,11 +121,11 @@ fn the_unet_of_stable_diffusion_1_is_accepted() {
         [16, 16, 16, 16, 32, 32, 32, 32, 32, 32, 48, 48],
         "channels of the skips"
     );
-    assert_eq!(config.time_embedding_channels(), 64, "time embedding");
+    assert_eq!(config.time_embedding_channels, 64, "time embedding");
     assert_eq!(config.head_size(3), 12, "head size");
     assert_eq!(config.downsampling(), 8, "downsampling");
     assert_eq!(config.sample_size, Some([16, 16]), "sample size");
-    assert!(!config.use_linear_projection && config.flip_sin_to_cos, "flags");
+    assert!(config.flip_sin_to_cos, "flags");
 }
 
 #[test]
@@ -138,7 +138,6 @@ fn unet_variants_are_honoured() {
     });
     let config = read_unet(&with(unet(), &changes)).unwrap();
     assert_eq!(config.heads, [2, 4, 4, 6], "heads");
-    assert!(config.use_linear_projection, "linear projection");
     assert_eq!(config.sample_size, Some([8, 24]), "sample size");
     assert_eq!(config.downsample_padding, 0, "padding");
     let named = read_unet(&with(unet(), &json!({"num_attention_heads": 2}))).unwrap();
@@ -158,7 +157,11 @@ fn unet_variants_are_honoured() {
 fn absent_keys_have_the_defaults_of_diffusers() {
     let config = saved("{}", UNetConfig::from_file).unwrap();
     assert_eq!(config.block_out_channels, [320, 640, 1280, 1280], "channels");
-    assert_eq!((config.heads[0], config.cross_attention_dim, config.norm_num_groups), (8, 1280, 32), "sizes");
+    assert_eq!(
+        (config.heads[0], config.cross_attention_dim, config.norm_num_groups),
+        (8, Some(1280), 32),
+        "sizes"
+    );
     let config = saved("{}", VaeConfig::from_file).unwrap();
     assert_eq!((config.block_out_channels, config.layers_per_block), (vec![64], 1), "sizes");
     let config = saved("{}", ClipConfig::from_file).unwrap();
@@ -172,7 +175,8 @@ fn absent_keys_have_the_defaults_of_diffusers() {
 #[test]
 fn unets_that_would_compute_something_else_are_refused() {
     let cases = [
-        ("_class_name", json!("UNet2DModel"), "found \"UNet2DModel\", supported is \"UNet2DConditionModel\""),
+        ("_class_name", json!("UNet3DModel"), "found \"UNet3DModel\", supported is \"UNet2DConditionModel\""),
+        ("_class_name", json!("UNet2DModel"), "supported are DownBlock2D and AttnDownBlock2D"),
         ("layers_per_block", json!("two"), "found \"two\", expected a positive integer"),
         ("layers_per_block", json!(0), "found 0, expected a positive integer"),
         ("layers_per_block", json!(-2), "found -2, expected a positive integer"),
@@ -189,7 +193,7 @@ fn unets_that_would_compute_something_else_are_refused() {
         ("norm_num_groups", json!(5), "found 5, which does not divide 16 channels"),
         ("norm_num_groups", json!(null), "found null"),
         ("attention_head_dim", json!(5), "5 heads, which do not divide 16 channels"),
-        ("attention_head_dim", json!(8), "2 values per head; supported are 4 to 160"),
+        ("block_out_channels", json!([16, 32, 32, 4800]), "1200 values per head; supported are 1 to 1024"),
         ("attention_head_dim", json!([4, 4]), "found 2 entries, expected 4"),
         ("attention_head_dim", json!({}), "found {}, expected a positive integer"),
         ("cross_attention_dim", json!([32, 32, 64, 32]), "the same number for every level"),
@@ -298,7 +302,7 @@ fn text_encoders_are_read_or_refused() {
         ("model_type", json!("t5"), "supported is \"clip_text_model\""),
         ("hidden_act", json!("gelu_new"), "found \"gelu_new\", supported is quick_gelu or gelu"),
         ("hidden_size", json!(30), "4 heads, which do not divide 30 channels"),
-        ("num_attention_heads", json!(16), "2 values per head"),
+        ("num_attention_heads", json!(64), "64 heads, which do not divide 32 channels"),
         ("num_hidden_layers", json!(0), "expected a positive integer"),
         ("vocab_size", json!(1e12), "expected a positive integer"),
         ("vocab_size", json!(4_000_000), "at most 1048576"),

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use deepcache::Result;
-use deepcache::weights::ModelDirectory;
+use deepcache::weights::{ModelFiles, StableDiffusionFiles};
 use serde_json::{Value, json};
 
 fn index() -> Value {
@@ -50,7 +50,15 @@ fn remove(root: &Path, file: &str) {
     fs::remove_file(root.join(file)).unwrap();
 }
 
-fn refused(result: Result<ModelDirectory>, words: &[&str]) {
+/// The files of a Stable Diffusion model.
+fn open(path: impl AsRef<Path>) -> Result<StableDiffusionFiles> {
+    match ModelFiles::open(path)? {
+        ModelFiles::StableDiffusion(files) => Ok(*files),
+        other => panic!("{other:?} is another kind"),
+    }
+}
+
+fn refused(result: Result<StableDiffusionFiles>, words: &[&str]) {
     let message = result.expect_err("was accepted").to_string();
     for part in words {
         assert!(message.contains(part), "\"{message}\" does not say \"{part}\"");
@@ -60,7 +68,7 @@ fn refused(result: Result<ModelDirectory>, words: &[&str]) {
 #[test]
 fn a_whole_model_is_found() {
     let folder = model();
-    let found = ModelDirectory::open(folder.path()).unwrap();
+    let found = open(folder.path()).unwrap();
     assert_eq!(found.unet.weights, [folder.path().join("unet/diffusion_pytorch_model.safetensors")], "unet");
     assert_eq!(
         found.text_encoder.weights,
@@ -69,7 +77,7 @@ fn a_whole_model_is_found() {
     );
     assert_eq!(found.vae.config, folder.path().join("vae/config.json"), "configuration");
     assert_eq!(found.tokenizer, folder.path().join("tokenizer"), "tokenizer");
-    assert_eq!(found.scheduler_class, "PNDMScheduler", "scheduler");
+    assert_eq!(found.scheduler, folder.path().join("scheduler/scheduler_config.json"), "scheduler");
 }
 
 #[test]
@@ -78,10 +86,10 @@ fn halves_are_found_and_plain_files_preferred() {
     let root = folder.path();
     write(root, "unet/diffusion_pytorch_model.fp16.safetensors", "");
     let plain = root.join("unet/diffusion_pytorch_model.safetensors");
-    assert_eq!(ModelDirectory::open(root).unwrap().unet.weights, [plain], "the variant was preferred");
+    assert_eq!(open(root).unwrap().unet.weights, [plain], "the variant was preferred");
     remove(root, "unet/diffusion_pytorch_model.safetensors");
     let variant = root.join("unet/diffusion_pytorch_model.fp16.safetensors");
-    assert_eq!(ModelDirectory::open(root).unwrap().unet.weights, [variant], "the variant was not found");
+    assert_eq!(open(root).unwrap().unet.weights, [variant], "the variant was not found");
 }
 
 #[test]
@@ -100,10 +108,10 @@ fn shards_are_found_in_order() {
         for shard in shards {
             write(root, &format!("unet/{shard}"), "");
         }
-        let found = ModelDirectory::open(root).unwrap().unet.weights;
+        let found = open(root).unwrap().unet.weights;
         assert_eq!(found, shards.map(|shard| root.join("unet").join(shard)), "through {index}");
         remove(root, &format!("unet/{}", shards[1]));
-        refused(ModelDirectory::open(root), &[shards[1], "does not exist", "index"]);
+        refused(open(root), &[shards[1], "does not exist", "index"]);
         remove(root, index);
     }
 }
@@ -116,14 +124,11 @@ fn indices_of_shards_stay_within_their_folder() {
     let file = "vae/diffusion_pytorch_model.safetensors.index.json";
     for name in [json!("../unet/diffusion_pytorch_model.safetensors"), json!("/etc/passwd"), json!(3)] {
         write(root, file, &json!({"weight_map": {"x": name}}).to_string());
-        refused(ModelDirectory::open(root), &["weight_map", "expected the name of a file beside it"]);
+        refused(open(root), &["weight_map", "expected the name of a file beside it"]);
     }
     for text in ["{}", r#"{"weight_map": {}}"#] {
         write(root, file, text);
-        refused(
-            ModelDirectory::open(root),
-            &["index.json", "weight_map", "expected the file of every tensor"],
-        );
+        refused(open(root), &["index.json", "weight_map", "expected the file of every tensor"]);
     }
 }
 
@@ -131,18 +136,22 @@ fn indices_of_shards_stay_within_their_folder() {
 fn what_is_no_model_is_explained() {
     let folder = model();
     let root = folder.path();
-    refused(ModelDirectory::open(root.join("none")), &["none", "does not exist", "directory"]);
-    refused(ModelDirectory::open(root.join("model_index.json")), &["is a file", "model_index.json"]);
+    refused(open(root.join("none")), &["none", "does not exist", "model_index.json", ".safetensors"]);
+    refused(open(root.join("model_index.json")), &["model_index.json is not a checkpoint", "expected"]);
     fs::create_dir(root.join("empty")).unwrap();
-    refused(ModelDirectory::open(root.join("empty")), &["is empty", "model_index.json", "scheduler"]);
-    refused(ModelDirectory::open(root.join("unet")), &["has no model_index.json"]);
+    refused(open(root.join("empty")), &["is empty", "model_index.json", "LDMPipeline", "ermongroup/ddim"]);
+    refused(open(root.join("tokenizer")), &["holds no model", "looked for", "model_index.json"]);
 }
 
 #[test]
 fn other_pipelines_are_refused_by_name() {
     let folder = model();
     let cases = [
-        ("_class_name", json!("StableDiffusionXLPipeline"), "supported is StableDiffusionPipeline"),
+        (
+            "_class_name",
+            json!("StableDiffusionXLPipeline"),
+            "supported are StableDiffusionPipeline, LDMPipeline",
+        ),
         ("_class_name", json!(null), "is missing"),
         (
             "unet",
@@ -157,14 +166,14 @@ fn other_pipelines_are_refused_by_name() {
         let mut changed = index();
         changed[key] = value;
         write(folder.path(), "model_index.json", &changed.to_string());
-        refused(ModelDirectory::open(folder.path()), &["model_index.json", &format!("key \"{key}\""), words]);
+        refused(open(folder.path()), &["model_index.json", &format!("key \"{key}\""), words]);
     }
     let mut changed = index();
     changed.as_object_mut().unwrap().remove("scheduler");
     write(folder.path(), "model_index.json", &changed.to_string());
-    refused(ModelDirectory::open(folder.path()), &["key \"scheduler\"", "is missing"]);
+    refused(open(folder.path()), &["key \"scheduler\"", "is missing"]);
     write(folder.path(), "model_index.json", "{");
-    refused(ModelDirectory::open(folder.path()), &["model_index.json", "is not JSON"]);
+    refused(open(folder.path()), &["model_index.json", "is not JSON"]);
 }
 
 #[test]
@@ -182,11 +191,11 @@ fn missing_parts_say_what_was_looked_for() {
     for (file, words) in cases {
         let folder = model();
         remove(folder.path(), file);
-        refused(ModelDirectory::open(folder.path()), words);
+        refused(open(folder.path()), words);
     }
     let folder = model();
     fs::remove_dir_all(folder.path().join("vae")).unwrap();
-    refused(ModelDirectory::open(folder.path()), &["the folder vae beside it is missing"]);
+    refused(open(folder.path()), &["the folder vae beside it is missing"]);
 }
 
 #[test]
@@ -194,5 +203,5 @@ fn pickles_are_to_be_converted() {
     let folder = model();
     remove(folder.path(), "unet/diffusion_pytorch_model.safetensors");
     write(folder.path(), "unet/diffusion_pytorch_model.bin", "");
-    refused(ModelDirectory::open(folder.path()), &["diffusion_pytorch_model.bin", "convert", "safetensors"]);
+    refused(open(folder.path()), &["diffusion_pytorch_model.bin", "convert", "safetensors"]);
 }

@@ -49,13 +49,15 @@ fn a_full_and_a_shallow_step_agree_with_diffusers() {
     let input = rig.input(&sample);
 
     let mut conditions = rig.recording("prompt");
-    unet.record_conditioning(&mut conditions, &prompt, &conditioning).unwrap();
+    unet.record_conditioning(&mut conditions, Some(&prompt), &conditioning).unwrap();
     let mut full = rig.recording("full");
-    let full_output = unet.record_full(&mut full, &input, &conditioning, Some((SKIP_INDEX, &kept))).unwrap();
+    let keep = [(SKIP_INDEX, &kept)];
+    let full_output = unet.record_full(&mut full, &input, &conditioning, &keep).unwrap().prediction;
     let full_place = Tensor::external("full", full_output.shape().clone(), ElementType::F16);
     full.place(&full_output, &full_place);
     let mut shallow = rig.recording("shallow");
-    let output = unet.record_shallow(&mut shallow, &input, &conditioning, SKIP_INDEX, &kept).unwrap();
+    let output =
+        unet.record_shallow(&mut shallow, &input, &conditioning, SKIP_INDEX, &kept).unwrap().prediction;
     let shallow_place = Tensor::external("shallow", output.shape().clone(), ElementType::F16);
     shallow.place(&output, &shallow_place);
     rig.memory.allocate([&full_place, &shallow_place], Purpose::Persistent).unwrap();

@@ -3,78 +3,33 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values fit their storage")]
 
+#[path = "support/judge.rs"]
+mod judge;
 #[path = "support/network.rs"]
 mod network;
 mod support;
 
-use std::collections::HashMap;
+use std::path::Path;
 
 use deepcache::models::clip::{ClipConfig, ClipTextModel};
 use deepcache::models::unet::{UNet, UNetConfig};
 use deepcache::models::vae::{VaeConfig, VaeDecoder, VaeEncoder};
 use deepcache::tensor::ElementType;
+use deepcache::weights::Checkpoint;
+use judge::Judge;
 use network::{Rig, channels_last};
-use support::{Golden, Goldens, json, max_abs, relative_l2, repository};
+use support::{Golden, Goldens, repository};
 
-/// What 16-bit storage may cost in one call; the whole network sums in 32 bits.
-const F16_RELATIVE: f64 = 1e-2;
-
-/// Compares a tensor within its case's tolerance and notes what is beyond it.
-struct Judge {
-    element: ElementType,
-    relative: f64,
-    absolute: f64,
-    beyond: Vec<String>,
-    compared: usize,
-}
-
-impl Judge {
-    fn of(case: &str, element: ElementType) -> Self {
-        let manifest = json("sd1/manifest.json");
-        let cases = manifest["cases"].as_array().unwrap();
-        let found = cases.iter().find(|entry| entry["name"] == case);
-        let tolerance = &found.unwrap_or_else(|| panic!("{case} is in the manifest"))["tolerance"];
-        let (relative, absolute) = match element {
-            ElementType::F16 => (F16_RELATIVE, f64::INFINITY),
-            _ => (tolerance["rel_l2"].as_f64().unwrap(), tolerance["max_abs"].as_f64().unwrap()),
-        };
-        Self { element, relative, absolute, beyond: Vec::new(), compared: 0 }
-    }
-
-    fn compare(&mut self, name: &str, found: &[f64], expected: &[f64]) {
-        let (relative, absolute) = (relative_l2(found, expected), max_abs(found, expected));
-        println!("{} {name:42} relative l2 {relative:.2e}, max abs {absolute:.2e}", self.element);
-        self.compared += 1;
-        let fits = relative <= self.relative && absolute <= self.absolute;
-        if !fits {
-            self.beyond.push(format!("{name} ({relative:.2e}, {absolute:.2e})"));
-        }
-    }
-
-    /// Compares every `out.stage.X` of a file with the mark `X`.
-    fn compare_stages(&mut self, goldens: &Goldens, found: &HashMap<String, Vec<f64>>) {
-        for name in goldens.names() {
-            let Some(stage) = name.strip_prefix("out.stage.") else { continue };
-            let mut expected = goldens.values(&name);
-            if stage == "conv_norm_out" {
-                // Ours is fused with the activation behind it.
-                expected.iter_mut().for_each(|value| *value /= 1.0 + (-*value).exp());
-            }
-            let found = found.get(stage).unwrap_or_else(|| panic!("stage {stage} is marked"));
-            self.compare(stage, found, &expected);
-        }
-    }
-
-    fn finish(self) {
-        assert!(self.compared > 0, "something was compared");
-        assert!(self.beyond.is_empty(), "beyond {:.1e}: {:?}", self.relative, self.beyond);
-    }
+fn open(file: &Path) -> Checkpoint {
+    Checkpoint::open(&[file.to_owned()]).unwrap()
 }
 
 fn unet(rig: &mut Rig) -> UNet {
     let folder = repository("tests/goldens/sd1/model/unet");
     let config = UNetConfig::from_file(folder.join("config.json")).unwrap();
-    rig.load(folder, "diffusion_pytorch_model.safetensors", |file, loader| UNet::load(config, file, loader))
+    rig.load(&open(&folder.join("diffusion_pytorch_model.safetensors")), |file, loader| {
+        UNet::load(config, file, loader)
+    })
 }
 
 fn unet_call(case: &str, element: ElementType) {
@@ -93,15 +48,15 @@ fn unet_call(case: &str, element: ElementType) {
     rig.fill(conditioning.step(), &[0.0]);
     let prompt = rig.input(&prompt);
     let mut recording = rig.recording("unet");
-    network.record_conditioning(&mut recording, &prompt, &conditioning).unwrap();
+    network.record_conditioning(&mut recording, Some(&prompt), &conditioning).unwrap();
     let mut found = rig.play(recording, None);
 
     let sample = rig.input(&sample);
     let mut recording = rig.recording("unet");
-    let output = network.record_full(&mut recording, &sample, &conditioning, None).unwrap();
+    let output = network.record_full(&mut recording, &sample, &conditioning, &[]).unwrap().prediction;
     found.extend(rig.play(recording, Some(&output)));
 
-    let mut judge = Judge::of(case, element);
+    let mut judge = Judge::of("sd1", case, element);
     judge.compare_stages(&goldens, &found);
     judge.compare("sample", &found["output"], &goldens.values("out.sample"));
     judge.finish();
@@ -141,8 +96,9 @@ fn text_call(case: &str, element: ElementType) {
     let mut rig = Rig::new(element);
     let folder = repository("tests/goldens/sd1/model/text_encoder");
     let config = ClipConfig::from_file(folder.join("config.json")).unwrap();
-    let model =
-        rig.load(folder, "model.safetensors", |file, loader| ClipTextModel::load(config, file, loader));
+    let model = rig.load(&open(&folder.join("model.safetensors")), |file, loader| {
+        ClipTextModel::load(config, file, loader)
+    });
     let ids = goldens.tensor("in.input_ids");
     let width = goldens.tensor("out.last_hidden_state").shape[2];
     let tensor = rig.tensor(&ids, ElementType::U32);
@@ -150,7 +106,7 @@ fn text_call(case: &str, element: ElementType) {
     let output = model.record(&mut recording, &tensor).unwrap();
     let found = rig.play(recording, Some(&output));
 
-    let mut judge = Judge::of(case, element);
+    let mut judge = Judge::of("sd1", case, element);
     for name in goldens.names() {
         if let Some(stage) = name.strip_prefix("out.hidden_states.") {
             let stage = format!("hidden_states.{stage}");
@@ -187,14 +143,14 @@ fn decode_call(case: &str, element: ElementType) {
     let goldens = Goldens::open(&format!("sd1/golden/{case}.safetensors"));
     let mut rig = Rig::new(element);
     let folder = repository("tests/goldens/sd1/model/vae");
-    let decoder = rig.load(folder, "diffusion_pytorch_model.safetensors", |file, loader| {
+    let decoder = rig.load(&open(&folder.join("diffusion_pytorch_model.safetensors")), |file, loader| {
         VaeDecoder::load(vae_config(), file, loader)
     });
     let latents = rig.input(&channels_last(&goldens.tensor("in.latents")));
     let mut recording = rig.recording("vae");
     let output = decoder.record(&mut recording, &latents).unwrap();
     let found = rig.play(recording, Some(&output));
-    let mut judge = Judge::of(case, element);
+    let mut judge = Judge::of("sd1", case, element);
     judge.compare_stages(&goldens, &found);
     judge.compare("image", &found["output"], &goldens.values("out.image"));
     judge.finish();
@@ -204,7 +160,7 @@ fn encode_call(case: &str, element: ElementType) {
     let goldens = Goldens::open(&format!("sd1/golden/{case}.safetensors"));
     let mut rig = Rig::new(element);
     let folder = repository("tests/goldens/sd1/model/vae");
-    let encoder = rig.load(folder, "diffusion_pytorch_model.safetensors", |file, loader| {
+    let encoder = rig.load(&open(&folder.join("diffusion_pytorch_model.safetensors")), |file, loader| {
         VaeEncoder::load(vae_config(), file, loader)
     });
     let pictures = rig.input(&channels_last(&goldens.tensor("in.image")));
@@ -213,7 +169,7 @@ fn encode_call(case: &str, element: ElementType) {
     let moments = &rig.play(recording, Some(&output))["output"];
     let (mean, variance) = moments.split_at(moments.len() / 2);
     let variance: Vec<f64> = variance.iter().map(|value| value.clamp(-30.0, 20.0)).collect();
-    let mut judge = Judge::of(case, element);
+    let mut judge = Judge::of("sd1", case, element);
     judge.compare("mean", mean, &goldens.values("out.mean"));
     judge.compare("logvar", &variance, &goldens.values("out.logvar"));
     judge.finish();

@@ -14,7 +14,8 @@ use deepcache::deepcache::CacheSchedule;
 use deepcache::gpu::{Gpu, PlanMode};
 use deepcache::image::Picture;
 use deepcache::pipelines::{
-    CacheOptions, Generation, Latents, LoadOptions, Progress, StorageType, TextToImage, TextToImageRequest,
+    CacheOptions, Condition, DiffusionPipeline, Generation, Latents, LoadOptions, Progress, Request,
+    StorageType,
 };
 use deepcache::schedulers::SchedulerKind;
 use serde_json::Value;
@@ -26,21 +27,22 @@ const PIXEL_LIMIT: u8 = 2;
 static GPU: LazyLock<Arc<Gpu>> =
     LazyLock::new(|| Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}"))));
 
-type Shared = LazyLock<Mutex<TextToImage>>;
+type Shared = LazyLock<Mutex<DiffusionPipeline>>;
 
 static SD1: Shared =
     LazyLock::new(|| Mutex::new(load(&repository("tests/goldens/sd1/model"), StorageType::F32)));
 static TINY: Shared = LazyLock::new(|| Mutex::new(load(&repository("assets/tiny"), StorageType::F32)));
 
-fn load(directory: &Path, storage: StorageType) -> TextToImage {
-    TextToImage::load_on(GPU.clone(), directory, Some(storage)).unwrap_or_else(|error| panic!("{error}"))
+fn load(directory: &Path, storage: StorageType) -> DiffusionPipeline {
+    DiffusionPipeline::load_on(GPU.clone(), directory, Some(storage))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn run(pipeline: &mut TextToImage, request: &TextToImageRequest) -> Generation {
+fn run(pipeline: &mut DiffusionPipeline, request: &Request) -> Generation {
     pipeline.generate(request, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn with<T>(shared: &Shared, work: impl FnOnce(&mut TextToImage) -> T) -> T {
+fn with<T>(shared: &Shared, work: impl FnOnce(&mut DiffusionPipeline) -> T) -> T {
     work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -60,7 +62,7 @@ fn loops(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     found
 }
 
-fn request(case: &Value, prompt: &Value) -> TextToImageRequest {
+fn request(case: &Value, prompt: &Value) -> Request {
     let params = &case["params"];
     let side = |index: usize| Some(8 * number(&params["hw"][index]));
     let cache = params["branch"].as_u64().map(|branch| {
@@ -72,26 +74,28 @@ fn request(case: &Value, prompt: &Value) -> TextToImageRequest {
             }
             _ => CacheSchedule::List(full),
         };
-        CacheOptions { schedule, branch: branch as usize }
+        CacheOptions { schedule, ..CacheOptions::uniform(1, branch as usize) }
     });
     let scheduler = if params["sched"] == "pndm" { SchedulerKind::Pndm } else { SchedulerKind::Ddim };
-    TextToImageRequest {
-        prompt: prompt.as_str().unwrap().to_owned(),
-        negative_prompt: params["negative_prompt"].as_str().unwrap_or_default().to_owned(),
-        steps: number(&params["steps"]),
-        guidance_scale: params["guidance"].as_f64().unwrap(),
+    Request {
+        condition: Condition::Prompt {
+            prompt: prompt.as_str().unwrap().to_owned(),
+            negative_prompt: params["negative_prompt"].as_str().unwrap_or_default().to_owned(),
+        },
+        steps: Some(number(&params["steps"])),
+        guidance_scale: params["guidance"].as_f64(),
         scheduler: Some(scheduler),
         eta: params["eta"].as_f64().unwrap_or(0.0),
         seed: params["seed"].as_u64().unwrap(),
         height: side(0),
         width: side(1),
         cache,
-        ..TextToImageRequest::default()
+        ..Request::unconditional()
     }
 }
 
 /// Runs a loop from its seed, and compares latents and, where the reference has one, the picture.
-fn check_loop(pipeline: &mut TextToImage, case: &Value) {
+fn check_loop(pipeline: &mut DiffusionPipeline, case: &Value) {
     let name = case["name"].as_str().unwrap();
     let goldens = Goldens::open(&format!("sd1/{}", case["file"].as_str().unwrap()));
     let prompts = &case["params"]["prompt"];
@@ -105,7 +109,7 @@ fn check_loop(pipeline: &mut TextToImage, case: &Value) {
             let shape = [1, expected.shape[1], expected.shape[2], expected.shape[3]];
             let noise = noise.iter().map(|&value| value as f32).collect();
             let noise = Some(Latents::new(shape, noise).unwrap());
-            let generation = run(pipeline, &TextToImageRequest { latents: noise, ..request(case, prompt) });
+            let generation = run(pipeline, &Request { latents: noise, ..request(case, prompt) });
             latents.extend_from_slice(generation.latents.values());
         }
     } else {
@@ -202,19 +206,15 @@ fn copy_directory(from: &Path, to: &Path) {
 }
 
 /// A request for the tiny model as its goldens were made.
-fn tiny_request(golden: &Value, run: &Value) -> TextToImageRequest {
+fn tiny_request(golden: &Value, run: &Value) -> Request {
     let interval = number(&run["interval"]);
-    let cache = (interval > 1).then(|| CacheOptions {
-        schedule: CacheSchedule::Uniform { interval },
-        branch: number(&run["branch"]),
-    });
-    TextToImageRequest {
-        prompt: golden["prompt"].as_str().unwrap().to_owned(),
+    let cache = (interval > 1).then(|| CacheOptions::uniform(interval, number(&run["branch"])));
+    Request {
         seed: golden["seed"].as_u64().unwrap(),
-        steps: number(&run["steps"]),
+        steps: Some(number(&run["steps"])),
         scheduler: Some(run["scheduler"].as_str().unwrap().parse().unwrap()),
         cache,
-        ..TextToImageRequest::default()
+        ..Request::prompt(golden["prompt"].as_str().unwrap())
     }
 }
 
@@ -257,10 +257,10 @@ fn the_tiny_model_draws_what_diffusers_draws() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_ten_times() {
-    let request =
-        TextToImageRequest { prompt: "a large red circle".to_owned(), steps: 2, ..Default::default() };
+    let request = Request { steps: Some(2), ..Request::prompt("a large red circle") };
     with(&TINY, |pipeline| {
-        let bytes = |pipeline: &mut TextToImage| run(pipeline, &request).pictures[0].to_png(&[]).unwrap();
+        let bytes =
+            |pipeline: &mut DiffusionPipeline| run(pipeline, &request).pictures[0].to_png(&[]).unwrap();
         let first = bytes(pipeline);
         for _ in 1..10 {
             assert_eq!(bytes(pipeline), first);
@@ -270,11 +270,10 @@ fn the_same_seed_gives_the_same_bytes_ten_times() {
 
 #[test]
 fn the_memory_plan_changes_no_value_and_stays_near_the_live_set() {
-    let request = TextToImageRequest {
-        prompt: "a small green square".to_owned(),
-        steps: 3,
-        cache: Some(CacheOptions { schedule: CacheSchedule::Uniform { interval: 2 }, branch: 1 }),
-        ..Default::default()
+    let request = Request {
+        steps: Some(3),
+        cache: Some(CacheOptions::uniform(2, 1)),
+        ..Request::prompt("a small green square")
     };
     let mut pipeline = load(&repository("assets/tiny"), StorageType::F32);
     let shared = run(&mut pipeline, &request);
@@ -298,8 +297,7 @@ fn the_memory_plan_changes_no_value_and_stays_near_the_live_set() {
 
 #[test]
 fn sixteen_bit_storage_draws_nearly_the_same_picture() {
-    let request =
-        TextToImageRequest { prompt: "a large blue star".to_owned(), steps: 4, ..Default::default() };
+    let request = Request { steps: Some(4), ..Request::prompt("a large blue star") };
     if !GPU.has_f16() {
         panic!("the adapter of the tests stores 16-bit floats");
     }
@@ -315,47 +313,46 @@ fn sixteen_bit_storage_draws_nearly_the_same_picture() {
 
 #[test]
 fn several_pictures_share_the_noise_of_one_seed() {
-    let request =
-        TextToImageRequest { prompt: "a ring".to_owned(), steps: 1, count: 2, ..Default::default() };
+    let request = Request { steps: Some(1), count: 2, ..Request::prompt("a ring") };
     with(&TINY, |pipeline| {
         let both = run(pipeline, &request);
         assert_eq!(both.pictures.len(), 2);
         assert_ne!(both.pictures[0], both.pictures[1]);
-        let first = run(pipeline, &TextToImageRequest { count: 1, ..request.clone() });
+        let first = run(pipeline, &Request { count: 1, ..request.clone() });
         assert_eq!(first.pictures[0], both.pictures[0], "the first picture does not depend on the count");
     });
 }
 
 #[test]
 fn a_run_stops_when_it_is_told_to() {
-    let request = TextToImageRequest { steps: 5, scheduler: Some(SchedulerKind::Ddim), ..Default::default() };
+    let request = Request { steps: Some(5), scheduler: Some(SchedulerKind::Ddim), ..Request::prompt("") };
     with(&TINY, |pipeline| {
         let outcome = pipeline.generate(&request, |progress| match progress {
             Progress::Denoising { completed: 2, .. } => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         });
         assert!(matches!(outcome, Err(Error::Cancelled { completed: 2, steps: 5 })), "{outcome:?}");
-        assert_eq!(run(pipeline, &TextToImageRequest { steps: 1, ..request }).pictures.len(), 1);
+        assert_eq!(run(pipeline, &Request { steps: Some(1), ..request }).pictures.len(), 1);
     });
 }
 
 #[test]
 fn a_lost_device_is_an_error_and_a_new_engine_goes_on() {
     let directory = repository("assets/tiny");
-    let request = TextToImageRequest { steps: 2, ..Default::default() };
-    let mut pipeline = TextToImage::load(&directory, &LoadOptions::default()).unwrap();
+    let request = Request { steps: Some(2), ..Request::prompt("") };
+    let mut pipeline = DiffusionPipeline::load(&directory, &LoadOptions::default()).unwrap();
     pipeline.gpu().destroy();
     let outcome = pipeline.generate(&request, |_| ControlFlow::Continue(()));
     assert!(matches!(outcome, Err(Error::DeviceLost { .. })), "{outcome:?}");
     drop(pipeline);
-    let mut pipeline = TextToImage::load(&directory, &LoadOptions::default()).unwrap();
+    let mut pipeline = DiffusionPipeline::load(&directory, &LoadOptions::default()).unwrap();
     assert_eq!(run(&mut pipeline, &request).pictures.len(), 1);
 }
 
 #[test]
 fn a_long_prompt_is_cut_with_a_warning() {
     let prompt = "a large red circle ".repeat(20);
-    let request = TextToImageRequest { prompt, steps: 1, ..Default::default() };
+    let request = Request { steps: Some(1), ..Request::prompt(prompt) };
     let warnings = with(&TINY, |pipeline| run(pipeline, &request).warnings);
     println!("{warnings:?}");
     assert!(warnings[0].contains("longer than 22 tokens") && warnings[0].contains("red circle"));

@@ -243,7 +243,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(layer_norm_broadcast: layer_norm::Params, [rows, channels, epsilon]),
         params!(matmul_broadcast: matmul::Params, [rows, terms, columns]),
         params!(matmul_tiled: matmul::Params, [rows, terms, columns]),
-        params!(pixels: pixels::Params, [count]),
+        params!(pixels: pixels::Params, [count, channels]),
         params!(scale_model_input: scale_model_input::Params, [count, row_length, copies]),
         params!(scheduler_step: scheduler_step::Params, [count, history, image_count]),
         params!(similarity: similarity::Params, [count, groups, row]),

@@ -5,7 +5,7 @@ use deepcache::kernels::Affine;
 use deepcache::kernels::add::add;
 use deepcache::kernels::geglu::geglu;
 use deepcache::kernels::group_norm::{GroupNormConfig, group_norm};
-use deepcache::kernels::guidance::guidance;
+use deepcache::kernels::guidance::{GuidanceConfig, guidance};
 use deepcache::kernels::layer_norm::layer_norm;
 use deepcache::kernels::pixels::pixels;
 use deepcache::kernels::scale_model_input::scale_model_input;
@@ -60,7 +60,8 @@ fn element_wise_operations_refuse_what_does_not_fit() {
     refused("right", |r| add(r, &four, &tensor(&[5], F32)));
     refused("right", |r| add(r, &four, &tensor(&[4], F16)));
     refused("input", |r| geglu(r, &tensor(&[2, 3], F32)));
-    refused("input", |r| guidance(r, &tensor(&[3, 1, 1, 4], F32), Some(2.0)));
+    let config = GuidanceConfig { scale: 2.0, rescale: 0.0 };
+    refused("input", |r| guidance(r, &tensor(&[3, 1, 1, 4], F32), Some(&config)));
     refused("image", |r| pixels(r, &tensor(&[1, 2, 2, 4], F32)));
     refused("image", |r| pixels(r, &tensor(&[2, 2, 3], F32)));
     refused("input", |r| upsample_nearest(r, &tensor(&[1, 4, 4], F32), [8, 8]));
@@ -74,10 +75,13 @@ fn embeddings_refuse_what_does_not_fit() {
     refused("timesteps", |r| timestep_embedding(r, &tensor(&[2, 2], F32), &list, F16, &config));
     refused("frequencies", |r| timestep_embedding(r, &list, &tensor(&[4], F16), F16, &config));
     let (ids, table) = (tensor(&[1, 3], U32), tensor(&[9, 4], F16));
-    refused("ids", |r| token_embedding(r, &tensor(&[1, 3], F32), std::slice::from_ref(&table), &table));
-    refused("positions", |r| token_embedding(r, &ids, std::slice::from_ref(&table), &tensor(&[2, 4], F16)));
-    refused("tables", |r| token_embedding(r, &ids, &[], &table));
-    refused("tables[0]", |r| token_embedding(r, &ids, &[tensor(&[9, 5], F16)], &table));
+    refused("ids", |r| token_embedding(r, &tensor(&[1, 3], F32), std::slice::from_ref(&table), Some(&table)));
+    refused("positions", |r| {
+        token_embedding(r, &ids, std::slice::from_ref(&table), Some(&tensor(&[2, 4], F16)))
+    });
+    refused("tables", |r| token_embedding(r, &ids, &[], Some(&table)));
+    refused("tables[1]", |r| token_embedding(r, &ids, &[table.clone(), tensor(&[9, 5], F16)], None));
+    refused("positions", |r| token_embedding(r, &ids, &[tensor(&[9, 5], F16)], Some(&table)));
 }
 
 #[test]
@@ -85,11 +89,12 @@ fn scheduler_kernels_refuse_what_does_not_fit() {
     let (state, output) = (tensor(&[2, 12], F32), tensor(&[1, 2, 2, 3], F32));
     let (table, step) = (tensor(&[5, row_length(1)], F32), tensor(&[1], U32));
     let short = tensor(&[5, row_length(0)], F32);
-    refused("table", |r| scheduler_step(r, &state, &output, None, &short, &step));
-    refused("state", |r| scheduler_step(r, &tensor(&[2, 11], F32), &output, None, &table, &step));
-    refused("state", |r| scheduler_step(r, &tensor(&[10, 12], F32), &output, None, &table, &step));
-    refused("noise", |r| scheduler_step(r, &state, &output, Some(&state), &table, &step));
-    refused("step", |r| scheduler_step(r, &state, &output, None, &table, &tensor(&[1], F32)));
+    refused("table", |r| scheduler_step(r, &state, &output, [None; 2], &short, &step));
+    refused("state", |r| scheduler_step(r, &tensor(&[2, 11], F32), &output, [None; 2], &table, &step));
+    refused("state", |r| scheduler_step(r, &tensor(&[10, 12], F32), &output, [None; 2], &table, &step));
+    refused("noise", |r| scheduler_step(r, &state, &output, [Some(&state), None], &table, &step));
+    refused("threshold", |r| scheduler_step(r, &state, &output, [None, Some(&state)], &table, &step));
+    refused("step", |r| scheduler_step(r, &state, &output, [None; 2], &table, &tensor(&[1], F32)));
     refused("state", |r| scale_model_input(r, &state, &table, &step, [1, 2, 2, 4], 2, F16));
 }
 

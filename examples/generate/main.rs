@@ -4,7 +4,9 @@
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
 
+mod cache;
 mod options;
+mod parameters;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,12 +14,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use deepcache::deepcache::describe_branch;
 use deepcache::gpu::list_adapters;
 use deepcache::image::{check_writable, write_whole};
-use deepcache::pipelines::{Generation, Latents, Progress, TextToImage, TextToImageRequest};
+use deepcache::pipelines::{DiffusionPipeline, Generation, Latents, Progress, Request};
+use deepcache::weights::ModelFiles;
 use deepcache::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use options::Options;
+use options::{Options, check_names};
+use parameters::parameters;
 
 fn main() -> ExitCode {
     let options = match Options::read() {
@@ -40,7 +45,8 @@ fn run(options: &Options) -> Result<()> {
     if options.list_devices {
         return list_devices();
     }
-    let mut request = options.request()?;
+    let load_options = options.load_options()?;
+    let mut request = options.request(ModelFiles::open(&options.model)?.kind())?;
     if let Some(path) = &options.latents {
         let latents = Latents::read(path)?;
         let count = latents.shape()[0];
@@ -65,8 +71,10 @@ fn run(options: &Options) -> Result<()> {
     for path in files {
         check_writable(path)?;
     }
-    let mut pipeline = TextToImage::load(&options.model, &options.load_options())?;
+    let mut pipeline = DiffusionPipeline::load(&options.model, &load_options)?;
+    check_names(options, pipeline.classes())?;
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
+    request.cache = options.cache.options(pipeline.layers_per_block())?;
     if options.profile {
         pipeline.start_profile();
     }
@@ -74,6 +82,9 @@ fn run(options: &Options) -> Result<()> {
         let adapter = pipeline.gpu().description();
         let model = options.model.file_name().unwrap_or(options.model.as_os_str()).to_string_lossy();
         eprintln!("{model} ({}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
+        if let Some(cache) = &request.cache {
+            eprintln!("DeepCache: {}", describe_branch(cache.branch, pipeline.layers_per_block()));
+        }
         if pipeline.gpu().is_software() {
             eprintln!(
                 "no GPU here: a software driver computes on the CPU, slowly; its first run compiles for a while"
@@ -102,10 +113,10 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn save(options: &Options, request: &TextToImageRequest, generation: &Generation) -> Result<()> {
+fn save(options: &Options, request: &Request, generation: &Generation) -> Result<()> {
     for (number, picture) in generation.pictures.iter().enumerate() {
         let path = numbered(&options.output, number, generation.pictures.len());
-        picture.save(&path, &[("parameters", &options.parameters(request, number, picture))])?;
+        picture.save(&path, &[("parameters", &parameters(options, request, generation, number))])?;
         if !options.quiet {
             eprintln!("wrote {}", path.display());
         }

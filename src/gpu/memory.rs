@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use super::context::Gpu;
 use super::recording::Recording;
@@ -205,6 +206,36 @@ impl Memory {
         self.gpu.wait(Some(submission))
     }
 
+    /// Copies a tensor into another of the same size, after everything submitted so far.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and other faults of the device.
+    ///
+    /// # Panics
+    /// If a tensor has no memory, or they differ in size.
+    pub fn copy(&self, from: &Tensor, to: &Tensor) -> Result<()> {
+        assert_eq!(from.bytes(), to.bytes(), "a tensor is copied into one of its own size");
+        let place = |tensor| self.place(tensor).expect("a tensor is allocated before it is copied");
+        let (from, to, size) = (place(from), place(to), from.bytes().next_multiple_of(4));
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, size);
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.check()
+    }
+
+    /// Asks for the values of a small tensor as they are after everything submitted so far, without waiting.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`] and other faults of the device.
+    ///
+    /// # Panics
+    /// If the tensor has no memory.
+    pub fn read_later(&self, tensor: &Tensor) -> Result<PendingRead> {
+        let place = self.place(tensor).expect("a tensor is allocated before it is read");
+        PendingRead::submit(&self.gpu, &place.buffer, place.offset, tensor.bytes().next_multiple_of(4))
+    }
+
     /// Reads a tensor back, after everything submitted so far.
     ///
     /// # Errors
@@ -221,28 +252,52 @@ impl Memory {
     }
 }
 
-/// Copies a range of a buffer to the host.
-pub(super) fn read_buffer(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u8>> {
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let descriptor =
-        wgpu::BufferDescriptor { label: Some("readback"), size, usage, mapped_at_creation: false };
-    let staging = gpu.guarded("reading back", size, || gpu.device.create_buffer(&descriptor))?;
-    let mut encoder =
-        gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
-    encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size);
-    let submission = gpu.queue.submit([encoder.finish()]);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| {
-        let _ = sender.send(outcome);
-    });
-    gpu.wait(Some(submission))?;
-    match receiver.recv() {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Error::device("reading back", error)),
-        Err(error) => return Err(Error::device("reading back", error)),
+/// Values on their way to the host.
+#[derive(Debug)]
+pub struct PendingRead {
+    gpu: Arc<Gpu>,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    mapped: Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl PendingRead {
+    fn submit(gpu: &Arc<Gpu>, buffer: &wgpu::Buffer, offset: u64, size: u64) -> Result<Self> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some("readback"), size, usage, mapped_at_creation: false };
+        let staging = gpu.guarded("reading back", size, || gpu.device.create_buffer(&descriptor))?;
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("readback") };
+        let mut encoder = gpu.device.create_command_encoder(&descriptor);
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        let (sender, mapped) = channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| {
+            let _ = sender.send(outcome);
+        });
+        Ok(Self { gpu: Arc::clone(gpu), staging, submission, mapped })
     }
-    let range = staging.slice(..).get_mapped_range().map_err(|error| Error::device("reading back", error))?;
-    Ok(range.to_vec())
+
+    /// Waits for the values, if they are not there yet.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and other faults of the device.
+    pub fn wait(self) -> Result<Vec<u8>> {
+        self.gpu.wait(Some(self.submission))?;
+        let failed = |error: &dyn std::fmt::Display| Error::device("reading back", error);
+        match self.mapped.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&error)),
+        }
+        let range = self.staging.slice(..).get_mapped_range().map_err(|error| failed(&error))?;
+        Ok(range.to_vec())
+    }
+}
+
+/// Copies a range of a buffer to the host.
+pub(super) fn read_buffer(gpu: &Arc<Gpu>, buffer: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u8>> {
+    PendingRead::submit(gpu, buffer, offset, size)?.wait()
 }
 
 fn external(tensor: &Tensor) -> &External {

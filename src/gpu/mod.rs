@@ -15,7 +15,7 @@ mod slots;
 
 pub use context::{AdapterDescription, Gpu, list_adapters};
 pub use executor::{Executor, Play};
-pub use memory::{Memory, Purpose};
+pub use memory::{Memory, PendingRead, Purpose};
 pub use profiler::{Profile, ProfileRow};
 pub use program::Program;
 pub use slots::{PlanMode, SlotPlan, plan_slots};

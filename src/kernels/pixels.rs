@@ -23,6 +23,8 @@ pub static PIXELS: Shader = Shader {
 pub struct Params {
     /// Number of pixels.
     pub count: u32,
+    /// Values of a pixel: 3, or 1 for grey.
+    pub channels: u32,
 }
 
 /// Records the conversion of values in `-1..1` to bytes, rounded half to even as diffusers does.
@@ -30,19 +32,21 @@ pub struct Params {
 /// Values outside are clamped; what is not a number becomes 0.
 ///
 /// # Shapes
-/// - `image`: `[N, H, W, 3]`
+/// - `image`: `[N, H, W, 3]`, or `[N, H, W, 1]` for grey
 /// - returns `[N, H, W]`, u32: in memory the bytes red, green, blue and 255
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if there are not three channels.
+/// [`Error::Shape`](crate::Error::Shape) if there are not one or three channels.
 pub fn pixels(recording: &mut Recording, image: &Tensor) -> Result<Tensor> {
     const NAME: &str = "pixels";
-    let [images, height, width, _] = image.image_extents(NAME, "image")?;
-    image.expect(NAME, "image", &[images, height, width, 3])?;
+    let [images, height, width, channels] = image.image_extents(NAME, "image")?;
+    if ![1, 3].contains(&channels) {
+        return Err(image.wrong(NAME, "image", "[N, H, W, 3] or [N, H, W, 1]"));
+    }
     extent(NAME, "image", image.shape().count())?;
     let output = recording.transient([images, height, width], ElementType::U32);
     let count = output.shape().count();
-    let params = Params { count: extent(NAME, "image", count)? };
+    let params = Params { count: extent(NAME, "image", count)?, channels: extent(NAME, "image", channels)? };
     recording.dispatch(Dispatch {
         shader: &PIXELS,
         element: image.element(),

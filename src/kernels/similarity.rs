@@ -89,7 +89,8 @@ impl Similarity {
     /// Adds up the partial sums of one pair, `[64, 4]`.
     #[must_use]
     pub fn from_partial_sums(sums: &[f32]) -> Self {
-        let sum = |part: usize| -> f64 { sums.iter().skip(part).step_by(4).map(|&value| f64::from(value)).sum() };
+        let sum =
+            |part: usize| -> f64 { sums.iter().skip(part).step_by(4).map(|&value| f64::from(value)).sum() };
         let [product, left, right, difference] = [0, 1, 2, 3].map(sum);
         let ratio = |above: f64, below: f64, empty: f64| if below > 0.0 { above / below } else { empty };
         Self {

@@ -143,7 +143,8 @@ impl ConfigReader {
     }
 
     /// Whether a key is there and null.
-    pub(super) fn given_as_null(&self, key: &str) -> bool {
+    pub(super) fn given_as_null(&mut self, key: &str) -> bool {
+        self.known.insert(key.to_owned());
         self.entries.get(key).is_some_and(Value::is_null)
     }
 

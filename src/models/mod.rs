@@ -2,5 +2,10 @@
 
 pub mod clip;
 mod config_reader;
+pub mod latent_diffusion;
+mod original_ddpm;
 pub mod unet;
 pub mod vae;
+pub mod vq;
+
+pub use original_ddpm::OriginalDdpmConfig;

@@ -1,68 +1,228 @@
-//! Weights from their files onto the device.
+//! Models from their files onto the device.
 
+use std::path::PathBuf;
+
+use super::model::{Conditioner, Decoder, Model};
 use crate::error::{Error, Result};
 use crate::gpu::{Memory, Purpose};
-use crate::models::clip::ClipConfig;
-use crate::models::unet::UNetConfig;
-use crate::models::vae::VaeConfig;
+use crate::models::OriginalDdpmConfig;
+use crate::models::clip::{ClipConfig, ClipTextModel};
+use crate::models::latent_diffusion::{ClassEmbedder, LatentDiffusionConfig};
+use crate::models::unet::{UNet, UNetConfig};
+use crate::models::vae::{VaeConfig, VaeDecoder};
+use crate::models::vq::{VqConfig, VqDecoder};
+use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::tokenizer::ClipTokenizer;
-use crate::weights::{Checkpoint, Component, Loader, ModelDirectory};
+use crate::weights::names_latent_diffusion as ldm;
+use crate::weights::{
+    Checkpoint, Component, Loader, ModelFiles, Original, StableDiffusionFiles, names_original_ddpm,
+};
 
-/// Builds one model of a directory and uploads its weights, chunk by chunk.
+/// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
 ///
 /// `name` is the first part of its weights' labels; matrices are stored as `element`.
 ///
 /// # Errors
-/// [`Error::Weights`](crate::Error::Weights) and [`Error::Io`](crate::Error::Io) from the files,
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) and other faults of the device.
-pub fn load_model<M>(
-    component: &Component,
+/// [`Error::Weights`] and [`Error::Io`] from the files, [`Error::OutOfMemory`] and other faults of the device.
+pub fn load_network<N>(
+    checkpoint: &Checkpoint,
     memory: &mut Memory,
     name: &str,
     element: ElementType,
-    build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<M>,
-) -> Result<M> {
-    let checkpoint = Checkpoint::open(&component.weights)?;
+    build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+) -> Result<N> {
     let mut loader = Loader::new(name, element);
-    let model = build(&checkpoint, &mut loader)?;
+    let network = build(checkpoint, &mut loader)?;
     let pending = loader.into_pending();
     memory.allocate_packed(pending.iter().map(|pending| &pending.tensor), Purpose::Weights)?;
     for pending in &pending {
-        pending.write(&checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
+        pending.write(checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
     }
+    Ok(network)
+}
+
+/// Loads the model of these files.
+pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: ElementType) -> Result<Model> {
+    let mut site = Site { memory, element };
+    let model = match files {
+        ModelFiles::StableDiffusion(files) => site.stable_diffusion(files)?,
+        ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
+            let unet_config = UNetConfig::from_file(&unet.config)?;
+            let vq_config = VqConfig::from_file(&vqvae.config)?;
+            expect_channels(&unet.config, &unet_config, vq_config.autoencoder.embed_channels)?;
+            expect_no_context(&unet.config, &unet_config)?;
+            let scheduler = SchedulerConfig::from_file(scheduler)?;
+            let unet = site.component(unet, "unet", |file, loader| UNet::load(unet_config, file, loader))?;
+            let vq =
+                site.component(vqvae, "vqvae", |file, loader| VqDecoder::load(vq_config, file, loader))?;
+            let (conditioner, decoder) = (Conditioner::Nothing, Decoder::Vq(Box::new(vq)));
+            Model { conditioner, unet, decoder, scheduler }
+        }
+        ModelFiles::Pixels { unet, scheduler } => {
+            let config = UNetConfig::from_file(&unet.config)?;
+            expect_pixels(&unet.config, &config)?;
+            expect_no_context(&unet.config, &config)?;
+            let scheduler = SchedulerConfig::from_file(scheduler)?;
+            let unet = site.component(unet, "unet", |file, loader| UNet::load(config, file, loader))?;
+            Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler }
+        }
+        ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
+        ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
+    };
+    memory.flush()?;
     Ok(model)
 }
 
+/// Where networks are loaded to.
+struct Site<'a> {
+    memory: &'a mut Memory,
+    element: ElementType,
+}
+
+impl Site<'_> {
+    fn component<N>(
+        &mut self,
+        component: &Component,
+        name: &str,
+        build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        let checkpoint = Checkpoint::open(&component.weights)?;
+        load_network(&checkpoint, self.memory, name, self.element, build)
+    }
+
+    fn stable_diffusion(&mut self, files: &StableDiffusionFiles) -> Result<Model> {
+        let tokenizer = ClipTokenizer::open(&files.tokenizer)?;
+        let scheduler = SchedulerConfig::from_file(&files.scheduler)?;
+        let clip_config = ClipConfig::from_file(&files.text_encoder.config)?;
+        let unet_config = UNetConfig::from_file(&files.unet.config)?;
+        let vae_config = VaeConfig::from_file(&files.vae.config)?;
+        check_fit(files, &tokenizer, &clip_config, &unet_config, &vae_config)?;
+        let encoder = self.component(&files.text_encoder, "text_encoder", |file, loader| {
+            ClipTextModel::load(clip_config, file, loader)
+        })?;
+        let unet =
+            self.component(&files.unet, "unet", |file, loader| UNet::load(unet_config, file, loader))?;
+        let vae =
+            self.component(&files.vae, "vae", |file, loader| VaeDecoder::load(vae_config, file, loader))?;
+        let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
+        let conditioner = Conditioner::Text { tokenizer, encoder };
+        Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+    }
+
+    fn latent_diffusion(&mut self, files: &Original) -> Result<Model> {
+        let config = LatentDiffusionConfig::from_file(&files.config)?;
+        let checkpoint = Checkpoint::open(std::slice::from_ref(&files.weights))?;
+        let layers = config.unet.layers_per_block;
+        let levels = config.vq.autoencoder.levels();
+        // A run of the original code swaps averaged weights in, where the file has them.
+        let averaged = |name: &str| ldm::averaged(name).filter(|name| checkpoint.shape(name).is_some());
+        let swap = config.use_ema && checkpoint.names().any(|name| averaged(name).is_some());
+        let originals: Vec<String> = checkpoint.names().map(str::to_owned).collect();
+        let unet = if swap {
+            let names = originals.iter().filter_map(|name| Some((averaged(name)?, ldm::unet(name, layers)?)));
+            let names: std::collections::BTreeMap<String, String> = names.collect();
+            checkpoint.renamed(|name| names.get(name).cloned())
+        } else {
+            checkpoint.renamed(|name| ldm::unet(name, layers))
+        };
+        let embedder = checkpoint.renamed(ldm::class_embedder);
+        let autoencoder = checkpoint.renamed(|name| ldm::autoencoder(name, levels));
+
+        let channels = config.unet.cross_attention_dim.unwrap_or_default();
+        let embedder =
+            load_network(&embedder, self.memory, "class_embedder", self.element, |file, loader| {
+                ClassEmbedder::load([config.classes, channels], file, loader)
+            })?;
+        let unet = load_network(&unet, self.memory, "unet", self.element, |file, loader| {
+            UNet::load(config.unet, file, loader)
+        })?;
+        let vq = load_network(&autoencoder, self.memory, "vq", self.element, |file, loader| {
+            VqDecoder::load(config.vq, file, loader)
+        })?;
+        let scheduler =
+            SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
+        let decoder = Decoder::Vq(Box::new(vq));
+        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, scheduler })
+    }
+
+    fn original_ddpm(&mut self, files: &Original) -> Result<Model> {
+        let config = OriginalDdpmConfig::from_file(&files.config)?;
+        expect_pixels(&files.config, &config.unet)?;
+        let checkpoint = Checkpoint::open(std::slice::from_ref(&files.weights))?;
+        let levels = config.unet.levels();
+        // Files that were saved from several GPUs have another word in front.
+        let renamed = checkpoint
+            .renamed(|name| names_original_ddpm::unet(name.strip_prefix("module.").unwrap_or(name), levels));
+        let unet = load_network(&renamed, self.memory, "unet", self.element, |file, loader| {
+            UNet::load(config.unet, file, loader)
+        })?;
+        let scheduler = SchedulerConfig::original_ddpm(config.beta_start, config.beta_end, config.timesteps)?;
+        Ok(Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler })
+    }
+}
+
+/// A U-Net must make what it reads, and the decoder must read that.
+fn expect_channels(file: &PathBuf, unet: &UNetConfig, expected: usize) -> Result<()> {
+    if unet.in_channels == expected && unet.out_channels == expected {
+        return Ok(());
+    }
+    let problem = format!(
+        "found {} in and {} out, expected the autoencoder's {expected} latent channels",
+        unet.in_channels, unet.out_channels
+    );
+    Err(Error::config(file, "in_channels", problem))
+}
+
+/// An unconditional pipeline has nothing that its U-Net could attend to.
+fn expect_no_context(file: &PathBuf, unet: &UNetConfig) -> Result<()> {
+    if unet.cross_attention_dim.is_none() {
+        return Ok(());
+    }
+    Err(Error::config(file, "_class_name", "expected \"UNet2DModel\", since the pipeline has no condition"))
+}
+
+/// A U-Net that makes pictures makes grey or coloured ones, and predicts nothing besides.
+fn expect_pixels(file: &PathBuf, unet: &UNetConfig) -> Result<()> {
+    if unet.in_channels == unet.out_channels && [1, 3].contains(&unet.in_channels) {
+        return Ok(());
+    }
+    let problem = format!(
+        "found {} in and {} out; supported are 1 (grey) or 3 (red, green, blue), in as out",
+        unet.in_channels, unet.out_channels
+    );
+    Err(Error::config(file, "in_channels", problem))
+}
+
 /// Models that were not made for each other are found before anything is loaded.
-pub(super) fn check_fit(
-    directory: &ModelDirectory,
+fn check_fit(
+    files: &StableDiffusionFiles,
     tokenizer: &ClipTokenizer,
     clip: &ClipConfig,
     unet: &UNetConfig,
     vae: &VaeConfig,
 ) -> Result<()> {
     if unet.cross_attention_dim != Some(clip.hidden_size) {
-        let problem =
-            format!("found {:?}, the text encoder makes {}", unet.cross_attention_dim, clip.hidden_size);
-        return Err(Error::config(&directory.unet.config, "cross_attention_dim", problem));
+        let found = unet.cross_attention_dim.map_or_else(|| "none".to_owned(), |found| found.to_string());
+        let problem = format!("found {found}, the text encoder makes {}", clip.hidden_size);
+        return Err(Error::config(&files.unet.config, "cross_attention_dim", problem));
     }
     if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
         let problem = format!(
             "found {} in and {} out, expected the VAE's {} latent channels",
             unet.in_channels, unet.out_channels, vae.latent_channels
         );
-        return Err(Error::config(&directory.unet.config, "in_channels", problem));
+        return Err(Error::config(&files.unet.config, "in_channels", problem));
     }
     if tokenizer.max_length() > clip.max_position_embeddings {
         let problem =
             format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
-        return Err(Error::config(&directory.text_encoder.config, "max_position_embeddings", problem));
+        return Err(Error::config(&files.text_encoder.config, "max_position_embeddings", problem));
     }
     if tokenizer.vocabulary_size() > clip.vocab_size {
         let problem =
             format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
-        return Err(Error::config(&directory.text_encoder.config, "vocab_size", problem));
+        return Err(Error::config(&files.text_encoder.config, "vocab_size", problem));
     }
     Ok(())
 }

@@ -1,14 +1,18 @@
-//! Whole runs: from a prompt to pictures.
+//! Whole runs: from a request to pictures.
 
+mod cache;
+mod checks;
+mod diffusion;
 mod latents;
 mod loading;
+mod model;
 mod request;
 mod run;
 mod statistics;
-mod text_to_image;
+mod table;
 
+pub use diffusion::{DiffusionPipeline, Generation};
 pub use latents::Latents;
-pub use loading::load_model;
-pub use request::{CacheOptions, LoadOptions, Progress, StorageType, TextToImageRequest};
+pub use loading::load_network;
+pub use request::{CacheOptions, Condition, LoadOptions, Progress, Request, StorageType};
 pub use statistics::{Statistics, StepKind, StepStatistics};
-pub use text_to_image::{Generation, TextToImage};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::deepcache::CacheSchedule;
+use crate::deepcache::{CacheSchedule, Reuse};
 use crate::error::{Error, Result};
 use crate::pipelines::Latents;
-use crate::schedulers::SchedulerKind;
+use crate::random::Generator;
+use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
 use crate::tensor::ElementType;
 
 /// How weights and activations are stored. Sums are 32-bit always.
@@ -55,32 +56,77 @@ pub struct LoadOptions {
 }
 
 /// How deep features are reused between steps. Ma et al., *DeepCache*, 2023, <https://arxiv.org/abs/2312.00858>.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CacheOptions {
     /// Which U-Net calls are computed in full.
     pub schedule: CacheSchedule,
     /// The skip index `s`: the feature that enters the up layer which reads skip tensor `s` is kept. 0 keeps
-    /// the most and is the fastest; the paper's Stable Diffusion tables have 1.
+    /// the most and is the fastest; the paper's tables have 1 for Stable Diffusion, 0 for latent diffusion and 2
+    /// for DDPM.
     pub branch: usize,
+    /// What stands for the deep feature in shallow calls.
+    pub reuse: Reuse,
+    /// So many calls at the start are full, whatever the schedule says: for samplers that add noise.
+    pub warm_up: usize,
 }
 
-/// One text-to-image run.
+impl CacheOptions {
+    /// The paper's "1:N" at a skip index: every `interval`-th call is full.
+    #[must_use]
+    pub fn uniform(interval: usize, branch: usize) -> Self {
+        Self { schedule: CacheSchedule::Uniform { interval }, branch, reuse: Reuse::Hold, warm_up: 0 }
+    }
+}
+
+/// What the pictures of a run are made from. It must fit the model's [kind](crate::weights::ModelKind).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// Text, for a text-to-image model.
+    Prompt {
+        /// What the picture shows.
+        prompt: String,
+        /// What it does not show; used with guidance only.
+        negative_prompt: String,
+    },
+    /// Classes by their number, for a class-conditional model: one for every picture, or one for all.
+    ClassLabels(Vec<usize>),
+    /// Nothing but noise, for an unconditional model.
+    Nothing,
+}
+
+/// One run.
+///
+/// ```
+/// use deepcache::pipelines::Request;
+///
+/// let request = Request { steps: Some(20), seed: 7, ..Request::prompt("a lighthouse at dusk") };
+/// let dog = Request { guidance_scale: Some(1.5), ..Request::class_label(207) };
+/// ```
 #[derive(Clone, Debug)]
-pub struct TextToImageRequest {
-    /// What the picture shows.
-    pub prompt: String,
-    /// What it does not show; used with guidance only.
-    pub negative_prompt: String,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Scale of classifier-free guidance; 1 or less switches it off.
-    pub guidance_scale: f64,
+pub struct Request {
+    /// What the pictures are made from.
+    pub condition: Condition,
+    /// Denoising steps. If `None`, those of the paper's experiments: 50 from text, 250 for classes, 100 without
+    /// a condition, or 1000 there with the DDPM sampler.
+    pub steps: Option<usize>,
+    /// Scale of classifier-free guidance; 1 or less switches it off. If `None`, 7.5 from text and 1.5 for classes.
+    /// Without a condition there is none.
+    pub guidance_scale: Option<f64>,
+    /// How much of the guided output's spread is brought back to that of the output with the condition, 0 to 1:
+    /// against overexposed pictures of models with zero terminal signal.
+    pub guidance_rescale: f64,
     /// The sampler; the model's own if `None`.
     pub scheduler: Option<SchedulerKind>,
-    /// DDIM's eta: 0 is deterministic, 1 draws as much noise as DDPM; other samplers ignore it.
+    /// DDIM's eta: 0 is deterministic, 1 draws as much noise as DDPM. Other samplers have none.
     pub eta: f64,
-    /// Seed of the initial noise, as `torch.manual_seed` takes it.
+    /// How noise levels are spaced; as the model's file says if `None`.
+    pub sigmas: Option<SigmaSpacing>,
+    /// How timesteps are spaced; as the model's file says if `None`.
+    pub timestep_spacing: Option<TimestepSpacing>,
+    /// Seed of all noise, as `torch.manual_seed` takes it.
     pub seed: u64,
+    /// Whose random numbers a seed stands for.
+    pub generator: Generator,
     /// Width of the picture in pixels; the model's own size if `None`.
     pub width: Option<usize>,
     /// Height of the picture in pixels; the model's own size if `None`.
@@ -93,16 +139,33 @@ pub struct TextToImageRequest {
     pub latents: Option<Latents>,
 }
 
-impl Default for TextToImageRequest {
-    fn default() -> Self {
+impl Request {
+    /// One picture of a prompt, with the usual settings.
+    pub fn prompt(prompt: impl Into<String>) -> Self {
+        let condition = Condition::Prompt { prompt: prompt.into(), negative_prompt: String::new() };
+        Self { condition, ..Self::unconditional() }
+    }
+
+    /// One picture of a class, with the usual settings.
+    #[must_use]
+    pub fn class_label(label: usize) -> Self {
+        Self { condition: Condition::ClassLabels(vec![label]), ..Self::unconditional() }
+    }
+
+    /// One picture of nothing in particular, with the usual settings.
+    #[must_use]
+    pub fn unconditional() -> Self {
         Self {
-            prompt: String::new(),
-            negative_prompt: String::new(),
-            steps: 50,
-            guidance_scale: 7.5,
+            condition: Condition::Nothing,
+            steps: None,
+            guidance_scale: None,
+            guidance_rescale: 0.0,
             scheduler: None,
             eta: 0.0,
+            sigmas: None,
+            timestep_spacing: None,
             seed: 0,
+            generator: Generator::Torch,
             width: None,
             height: None,
             count: 1,
@@ -116,7 +179,7 @@ impl Default for TextToImageRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// The prompt is being encoded.
+    /// The run is being prepared, and the prompt encoded.
     Encoding,
     /// A U-Net call has been submitted.
     Denoising {

@@ -2,6 +2,11 @@
 
 use serde::Serialize;
 
+use super::DiffusionPipeline;
+use super::run::Run;
+use crate::gpu::{Play, Purpose};
+use crate::schedulers::Trajectory;
+
 /// Whether a U-Net call recomputed the deep layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +30,20 @@ pub struct StepStatistics {
     pub gpu_ms: Option<f64>,
     /// Milliseconds that the CPU was busy with it.
     pub cpu_ms: f64,
+    /// How far the deepest live skip tensor has moved since the full call before, as a relative L2 distance; only
+    /// where the schedule is decided by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<f64>,
+}
+
+/// One U-Net call, as it was played.
+#[derive(Debug)]
+pub(super) struct Played {
+    pub(super) call: usize,
+    pub(super) kind: StepKind,
+    pub(super) play: Play,
+    pub(super) gpu_seconds: Option<f64>,
+    pub(super) drift: Option<f64>,
 }
 
 /// What a run took, in time and memory.
@@ -66,8 +85,56 @@ pub struct Statistics {
     pub largest_live_bytes: u64,
     /// Bytes of latents, scheduler history, prompt keys and values, time embeddings.
     pub persistent_bytes: u64,
-    /// Bytes of DeepCache's kept feature.
+    /// Bytes of what DeepCache keeps between calls: one feature, or several for a forecast.
     pub cache_bytes: u64,
     /// Bytes of all of these: nothing else is allocated while pictures are made, but small uniforms.
     pub peak_bytes: u64,
+}
+
+impl Statistics {
+    /// What the calls of a run took; `times` are seconds of loading, encoding, denoising and decoding.
+    pub(super) fn gather(
+        pipeline: &DiffusionPipeline,
+        run: &Run,
+        trajectory: &Trajectory,
+        played: Vec<Played>,
+        [load_s, encode_s, denoise_s, decode_s]: [f64; 4],
+    ) -> Self {
+        let submissions = played.iter().map(|played| played.play.submissions).sum();
+        let steps = played.into_iter().map(|played| StepStatistics {
+            index: played.call,
+            timestep: trajectory.timesteps[played.call],
+            kind: played.kind,
+            gpu_ms: played.gpu_seconds.map(|seconds| 1e3 * seconds),
+            cpu_ms: 1e3 * played.play.encode_seconds,
+            drift: played.drift,
+        });
+        let adapter = pipeline.gpu.description();
+        let plan = pipeline.executor.plan();
+        let bytes = |purpose| pipeline.memory.bytes(purpose);
+        let [weights_bytes, persistent_bytes, cache_bytes] =
+            [bytes(Purpose::Weights), bytes(Purpose::Persistent), bytes(Purpose::Cache)];
+        Self {
+            adapter: adapter.name.clone(),
+            backend: adapter.backend.clone(),
+            driver: adapter.driver.clone(),
+            dtype: pipeline.storage.to_string(),
+            load_s,
+            encode_s,
+            denoise_s,
+            decode_s,
+            steps: steps.collect(),
+            submissions,
+            dispatches_full: run.dispatches[0],
+            dispatches_shallow: run.dispatches[1],
+            macs_full: run.multiply_accumulates[0],
+            macs_shallow: run.multiply_accumulates[1],
+            weights_bytes,
+            activation_bytes: plan.bytes(),
+            largest_live_bytes: plan.largest_live_set,
+            persistent_bytes,
+            cache_bytes,
+            peak_bytes: weights_bytes + persistent_bytes + cache_bytes + plan.bytes(),
+        }
+    }
 }

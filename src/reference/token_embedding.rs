@@ -69,10 +69,8 @@ fn case(name: &'static str, shape: [usize; 2], channels: usize, tables: &[usize]
 
 /// Rows of one table alone.
 fn rows(name: &'static str, shape: [usize; 2], channels: usize, rows: usize, ids: Vec<f64>) -> Case {
-    let inputs = vec![
-        Input::given(shape, Role::Index, ids),
-        Input::random([rows, channels], Role::Element, 1.0, 1),
-    ];
+    let inputs =
+        vec![Input::given(shape, Role::Index, ids), Input::random([rows, channels], Role::Element, 1.0, 1)];
     Case {
         name,
         inputs,

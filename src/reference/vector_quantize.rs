@@ -12,7 +12,8 @@ pub fn vector_quantize(input: &[f64], codebook: &[f64], channels: usize) -> Vec<
         let distance =
             |entry: &[f64]| -> f64 { vector.iter().zip(entry).map(|(a, b)| (a - b) * (a - b)).sum() };
         let distances = codebook.chunks(channels).map(distance).enumerate();
-        let (entry, _) = distances.fold((0, f64::INFINITY), |best, new| if new.1 < best.1 { new } else { best });
+        let (entry, _) =
+            distances.fold((0, f64::INFINITY), |best, new| if new.1 < best.1 { new } else { best });
         entry as f64
     };
     input.chunks(channels).map(nearest).collect()

@@ -41,7 +41,7 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// [`Error::Option`] naming the number that is out of range.
-    pub fn ermon_ddim(beta_start: f64, beta_end: f64, timesteps: usize) -> Result<Self> {
+    pub fn original_ddpm(beta_start: f64, beta_end: f64, timesteps: usize) -> Result<Self> {
         check_betas([("beta_start", beta_start), ("beta_end", beta_end)], timesteps)?;
         let betas = linspace(beta_start, beta_end, timesteps).into_iter();
         let alphas = running_products(betas.map(|beta| single(1.0 - single(beta))));

@@ -7,9 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-const INDEX: &str = "model_index.json";
-const PIPELINE: &str = "StableDiffusionPipeline";
-
+pub(super) const INDEX: &str = "model_index.json";
 /// The classes that stand for each part, as `model_index.json` names them.
 const PARTS: [(&str, &[&str]); 4] = [
     ("unet", &["UNet2DConditionModel"]),
@@ -32,9 +30,7 @@ pub struct Component {
 /// Agrees with `diffusers.StableDiffusionPipeline.from_pretrained(path)`. Where both are there, the plain files
 /// are preferred to the `fp16` variant, and one file to shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelDirectory {
-    /// The directory itself.
-    pub root: PathBuf,
+pub struct StableDiffusionFiles {
     /// The U-Net.
     pub unet: Component,
     /// The autoencoder.
@@ -45,70 +41,47 @@ pub struct ModelDirectory {
     pub tokenizer: PathBuf,
     /// The scheduler's `scheduler_config.json`.
     pub scheduler: PathBuf,
-    /// The scheduler's class, as `model_index.json` names it: `PNDMScheduler`.
-    pub scheduler_class: String,
 }
 
-impl ModelDirectory {
-    /// Finds the files of a model; none but the small JSON files is read.
-    ///
-    /// # Errors
-    /// [`Error::Option`] if `path` is not a directory, [`Error::Config`] if it is not a Stable Diffusion pipeline
-    /// or a file is missing, [`Error::Weights`] if there are no safetensors files, [`Error::Io`] if a file cannot
-    /// be read.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let root = path.as_ref();
-        check_root(root)?;
-        let index = root.join(INDEX);
-        let entries = read_object(&index)?;
-        check_pipeline(&index, &entries)?;
+impl StableDiffusionFiles {
+    /// Finds the files of a model; none is read.
+    pub(super) fn find(root: &Path, index: &Path, entries: &Map<String, Value>) -> Result<Self> {
         for (part, classes) in PARTS {
-            let class = class_of(&index, &entries, part)?;
-            if !classes.contains(&class) {
-                let problem = format!("found \"{class}\", supported is {}", classes.join(" or "));
-                return Err(Error::config(&index, part, problem));
-            }
+            check_class(index, entries, part, classes)?;
         }
+        class_of(index, entries, "scheduler")?;
         Ok(Self {
-            root: root.to_owned(),
             unet: component(root, "unet", "diffusion_pytorch_model")?,
             vae: component(root, "vae", "diffusion_pytorch_model")?,
             text_encoder: component(root, "text_encoder", "model")?,
             tokenizer: tokenizer(root)?,
-            scheduler: existing(folder(root, "scheduler")?.join("scheduler_config.json"))?,
-            scheduler_class: class_of(&index, &entries, "scheduler")?.to_owned(),
+            scheduler: scheduler(root)?,
         })
     }
 }
 
-fn check_root(root: &Path) -> Result<()> {
-    let refuse = |problem: &str| Err(Error::option("model", format!("{} {problem}", root.display())));
-    if !root.exists() {
-        return refuse("does not exist, expected the directory of a diffusers model");
+/// Checks that a part is one of these classes.
+pub(super) fn check_class(
+    index: &Path,
+    entries: &Map<String, Value>,
+    part: &str,
+    classes: &[&str],
+) -> Result<()> {
+    let class = class_of(index, entries, part)?;
+    if classes.contains(&class) {
+        return Ok(());
     }
-    if !root.is_dir() {
-        return refuse("is a file, expected the directory of a diffusers model (it holds model_index.json)");
-    }
-    let mut entries = root.read_dir().map_err(|source| Error::io(root, "list", source))?;
-    if entries.next().is_none() {
-        return refuse(
-            "is empty, expected model_index.json and the folders unet, vae, text_encoder, tokenizer, scheduler",
-        );
-    }
-    if !root.join(INDEX).is_file() {
-        return refuse("has no model_index.json, so it is not the directory of a diffusers model");
-    }
-    Ok(())
+    let problem = format!("found \"{class}\", supported is {}", classes.join(" or "));
+    Err(Error::config(index, part, problem))
 }
 
-fn check_pipeline(index: &Path, entries: &Map<String, Value>) -> Result<()> {
-    match entries.get("_class_name").and_then(Value::as_str) {
-        Some(PIPELINE) => Ok(()),
-        Some(other) => {
-            Err(Error::config(index, "_class_name", format!("found \"{other}\", supported is {PIPELINE}")))
-        }
-        None => Err(Error::config(index, "_class_name", format!("is missing, expected \"{PIPELINE}\""))),
+/// The scheduler's file, in its folder or, as in the first models of diffusers, beside `model_index.json`.
+pub(super) fn scheduler(root: &Path) -> Result<PathBuf> {
+    const NAME: &str = "scheduler_config.json";
+    if root.join(NAME).is_file() {
+        return Ok(root.join(NAME));
     }
+    existing(folder(root, "scheduler")?.join(NAME))
 }
 
 /// The class of a part: the second of `["diffusers", "UNet2DConditionModel"]`.
@@ -144,10 +117,14 @@ fn tokenizer(root: &Path) -> Result<PathBuf> {
     Err(Error::config_file(folder, "holds neither tokenizer.json nor vocab.json with merges.txt"))
 }
 
-fn component(root: &Path, name: &str, stem: &str) -> Result<Component> {
-    let folder = folder(root, name)?;
+pub(super) fn component(root: &Path, name: &str, stem: &str) -> Result<Component> {
+    component_in(&folder(root, name)?, stem)
+}
+
+/// The network whose files lie in a folder.
+pub(super) fn component_in(folder: &Path, stem: &str) -> Result<Component> {
     let config = existing(folder.join("config.json"))?;
-    Ok(Component { config, weights: weight_files(&folder, stem)? })
+    Ok(Component { config, weights: weight_files(folder, stem)? })
 }
 
 fn weight_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
@@ -219,7 +196,7 @@ fn is_plain(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.contains(['/', '\\', ':'])
 }
 
-fn read_object(file: &Path) -> Result<Map<String, Value>> {
+pub(super) fn read_object(file: &Path) -> Result<Map<String, Value>> {
     let text = std::fs::read_to_string(file).map_err(|source| Error::io(file, "read", source))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(entries)) => Ok(entries),

@@ -5,16 +5,18 @@
 
 mod checkpoint;
 mod directory;
+mod model_files;
 mod names_diffusers;
-pub(crate) mod names_latent_diffusion;
-pub(crate) mod names_original_ddpm;
+pub mod names_latent_diffusion;
+pub mod names_original_ddpm;
 mod packing;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
 pub use checkpoint::Checkpoint;
-pub use directory::{Component, ModelDirectory};
+pub use directory::{Component, StableDiffusionFiles};
+pub use model_files::{ModelFiles, ModelKind, Original};
 pub use packing::Pending;
 
 use crate::error::{Error, Result};
@@ -242,10 +244,25 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
     pub fn table(&self, loader: &mut Loader, name: &str, rows: usize, columns: usize) -> Result<Tensor> {
+        let element = loader.element;
+        self.table_of(loader, name, [rows, columns], element)
+    }
+
+    /// As [`table`](Self::table), stored as `element`.
+    ///
+    /// # Errors
+    /// As [`table`](Self::table).
+    pub fn table_of(
+        &self,
+        loader: &mut Loader,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        element: ElementType,
+    ) -> Result<Tensor> {
         let found = self.find(name, &[rows, columns])?;
         let parts = vec![Part { name: Some(found), first: 0, count: rows * columns }];
         let shape = Shape::from([rows, columns]);
-        Ok(loader.push(&self.path(name), shape, loader.element, (parts, Layout::Sequence)))
+        Ok(loader.push(&self.path(name), shape, element, (parts, Layout::Sequence)))
     }
 
     /// An embedding table in ranges of rows, each small enough to be bound anywhere.

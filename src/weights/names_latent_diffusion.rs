@@ -9,7 +9,8 @@ use super::names_diffusers::attention_of_original;
 ///
 /// - `input_blocks.1.0.in_layers.2.weight` is `down_blocks.0.resnets.0.conv1.weight`
 /// - `output_blocks.2.1.conv.weight` is `up_blocks.0.upsamplers.0.conv.weight`
-pub(crate) fn unet(name: &str, layers: usize) -> Option<String> {
+#[must_use]
+pub fn unet(name: &str, layers: usize) -> Option<String> {
     let name = name.strip_prefix("model.diffusion_model.")?;
     let (part, rest) = name.split_once('.')?;
     match part {
@@ -90,7 +91,8 @@ fn resnet(name: &str) -> Option<String> {
 /// `first_stage_model.…`: the autoencoder, whose decoder has `levels` levels.
 ///
 /// - `decoder.up.0.block.1.conv1.weight` is `decoder.up_blocks.{levels - 1}.resnets.1.conv1.weight`
-pub(crate) fn autoencoder(name: &str, levels: usize) -> Option<String> {
+#[must_use]
+pub fn autoencoder(name: &str, levels: usize) -> Option<String> {
     let name = name.strip_prefix("first_stage_model.")?;
     let (side, rest) = name.split_once('.')?;
     match side {
@@ -105,7 +107,7 @@ fn coder(name: &str, levels: usize) -> Option<String> {
     match part {
         "conv_in" | "conv_out" => Some(name.to_owned()),
         "norm_out" => Some(format!("conv_norm_out.{rest}")),
-        "mid" => middle(rest),
+        "mid" => Some(format!("mid_block.{}", middle(rest)?)),
         "down" => {
             let (level, rest) = split_number(rest)?;
             Some(format!("down_blocks.{level}.{}", block(rest)?))
@@ -153,12 +155,14 @@ fn shortcut(name: &str) -> String {
 }
 
 /// `cond_stage_model.embedding.…`: the table of classes.
-pub(crate) fn class_embedder(name: &str) -> Option<String> {
+#[must_use]
+pub fn class_embedder(name: &str) -> Option<String> {
     name.strip_prefix("cond_stage_model.").filter(|rest| rest.starts_with("embedding.")).map(str::to_owned)
 }
 
 /// The averaged copy of a tensor `model.…`, whose name has lost its dots: `model_ema.diffusion_modelout0weight`.
-pub(crate) fn averaged(name: &str) -> Option<String> {
+#[must_use]
+pub fn averaged(name: &str) -> Option<String> {
     Some(format!("model_ema.{}", name.strip_prefix("model.")?.replace('.', "")))
 }
 
@@ -190,7 +194,9 @@ mod tests {
             let found = unet(&format!("model.diffusion_model.{original}"), 2);
             assert_eq!(found.as_deref(), Some(today), "{original}");
         }
-        for other in ["model_ema.decay", "model.diffusion_model.out.1.weight", "first_stage_model.x.y", "betas"] {
+        for other in
+            ["model_ema.decay", "model.diffusion_model.out.1.weight", "first_stage_model.x.y", "betas"]
+        {
             assert_eq!(unet(other, 2), None, "{other}");
         }
     }
@@ -198,7 +204,10 @@ mod tests {
     #[test]
     fn the_autoencoder_has_the_names_of_diffusers() {
         for (original, today) in [
-            ("encoder.down.1.block.0.nin_shortcut.bias", "encoder.down_blocks.1.resnets.0.conv_shortcut.bias"),
+            (
+                "encoder.down.1.block.0.nin_shortcut.bias",
+                "encoder.down_blocks.1.resnets.0.conv_shortcut.bias",
+            ),
             ("encoder.down.0.downsample.conv.bias", "encoder.down_blocks.0.downsamplers.0.conv.bias"),
             ("decoder.up.0.block.2.norm1.weight", "decoder.up_blocks.2.resnets.2.norm1.weight"),
             ("decoder.up.2.upsample.conv.bias", "decoder.up_blocks.0.upsamplers.0.conv.bias"),
@@ -212,7 +221,8 @@ mod tests {
             let found = autoencoder(&format!("first_stage_model.{original}"), 3);
             assert_eq!(found.as_deref(), Some(today), "{original}");
         }
-        for other in ["first_stage_model.decoder.up.3.block.0.norm1.weight", "first_stage_model.loss.logvar"] {
+        for other in ["first_stage_model.decoder.up.3.block.0.norm1.weight", "first_stage_model.loss.logvar"]
+        {
             assert_eq!(autoencoder(other, 3), None, "{other}");
         }
     }

@@ -6,7 +6,8 @@ use super::names_latent_diffusion::{block, middle};
 ///
 /// - `down.0.block.1.temb_proj.bias` is `down_blocks.0.resnets.1.time_emb_proj.bias`
 /// - `up.0.…` is the outermost level, `up_blocks.{levels - 1}.…`
-pub(crate) fn unet(name: &str, levels: usize) -> Option<String> {
+#[must_use]
+pub fn unet(name: &str, levels: usize) -> Option<String> {
     let (part, rest) = name.split_once('.')?;
     match part {
         "conv_in" | "conv_out" => Some(name.to_owned()),

@@ -299,7 +299,7 @@ fn original_models_have_their_own_tables_and_timesteps() {
     assert_eq!(timesteps(&latent, 7, None), [995.0, 853.0, 711.0, 569.0, 427.0, 285.0, 143.0, 1.0]);
     assert_eq!(timesteps(&latent, 20, None)[..3], [951.0, 901.0, 851.0]);
     // And those of the code of DDIM.
-    let ddim = SchedulerConfig::ermon_ddim(0.0001, 0.02, 1000).unwrap();
+    let ddim = SchedulerConfig::original_ddpm(0.0001, 0.02, 1000).unwrap();
     let alphas = ddim.cumulative_alphas(SchedulerKind::Ddim).unwrap();
     assert_eq!(
         [alphas[0], alphas[500], alphas[999]].map(|alpha| alpha as f32),
@@ -337,7 +337,7 @@ fn original_models_have_their_own_tables_and_timesteps() {
     assert!(last(&latent).matrix[0] < 1.001, "to the first timestep");
 
     // Samplers that do not know the spacing take their own default.
-    let config = SchedulerConfig::ermon_ddim(0.0001, 0.02, 1000).unwrap();
+    let config = SchedulerConfig::original_ddpm(0.0001, 0.02, 1000).unwrap();
     let euler = config.trajectory(&SamplerOptions::new(SchedulerKind::Euler, 3)).unwrap();
     assert_eq!(euler.timesteps, [999.0, 499.5, 0.0]);
     for (start, end, count, option) in [
@@ -349,7 +349,7 @@ fn original_models_have_their_own_tables_and_timesteps() {
         let error = SchedulerConfig::latent_diffusion(start, end, count).unwrap_err();
         assert_eq!(option_of(&error), option, "{error}");
     }
-    assert_eq!(option_of(&SchedulerConfig::ermon_ddim(1.0, 0.2, 10).unwrap_err()), "beta_start");
+    assert_eq!(option_of(&SchedulerConfig::original_ddpm(1.0, 0.2, 10).unwrap_err()), "beta_start");
 }
 
 #[test]

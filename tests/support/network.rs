@@ -1,16 +1,15 @@
 //! Plays recordings of whole networks on the GPU and reads their tensors back.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use deepcache::Result;
 use deepcache::gpu::recording::Recording;
 use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
 use deepcache::kernels::activation::{Activation, activation};
-use deepcache::pipelines::load_model;
+use deepcache::pipelines::load_network;
 use deepcache::tensor::{ElementType, Tensor};
-use deepcache::weights::{Checkpoint, Component, Loader};
+use deepcache::weights::{Checkpoint, Loader};
 use half::f16;
 
 use super::support::Golden;
@@ -29,15 +28,13 @@ impl Rig {
         Self { memory: Memory::new(gpu.clone()), executor: Executor::new(gpu), element }
     }
 
-    /// Loads one model of a directory.
+    /// Loads a network of a checkpoint.
     pub(crate) fn load<M>(
         &mut self,
-        folder: PathBuf,
-        weights: &str,
+        checkpoint: &Checkpoint,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<M>,
     ) -> M {
-        let component = Component { config: folder.join("config.json"), weights: vec![folder.join(weights)] };
-        load_model(&component, &mut self.memory, "model", self.element, build).unwrap()
+        load_network(checkpoint, &mut self.memory, "model", self.element, build).unwrap()
     }
 
     /// A tensor with these values, of the rig's element type.

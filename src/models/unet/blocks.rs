@@ -41,7 +41,7 @@ pub(super) enum Attention {
     /// Its own pixels and the context: a `UNet2DConditionModel`.
     Transformer(Box<Transformer2D>),
     /// Its own pixels: a `UNet2DModel`.
-    Plain(AttentionBlock),
+    Plain(Box<AttentionBlock>),
 }
 
 /// A ResNet block, and attention where the block has any.
@@ -82,7 +82,8 @@ impl Site<'_, '_> {
         let name = format!("attentions.{number}");
         let Some(context_channels) = self.config.cross_attention_dim else {
             let shape = AttentionBlockConfig { channels, heads, groups, epsilon: self.config.norm_eps };
-            return Ok(Attention::Plain(AttentionBlock::load(&self.weights, self.loader, &name, &shape)?));
+            let attention = AttentionBlock::load(&self.weights, self.loader, &name, &shape)?;
+            return Ok(Attention::Plain(Box::new(attention)));
         };
         let config =
             TransformerConfig { channels, heads, context_channels, groups: self.config.norm_num_groups };

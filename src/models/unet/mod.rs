@@ -8,4 +8,4 @@ mod network;
 
 pub use conditioning::Conditioning;
 pub use config::UNetConfig;
-pub use network::UNet;
+pub use network::{Flow, UNet};

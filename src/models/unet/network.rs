@@ -33,6 +33,16 @@ pub struct UNet {
     resnet_count: usize,
 }
 
+/// What a call of the network makes.
+#[derive(Debug)]
+pub struct Flow {
+    /// The model's output `[N, h, w, C]`.
+    pub prediction: Tensor,
+    /// The skip tensors that were computed, in their order: all of them in a full call, those up to the skip index
+    /// in a shallow one.
+    pub skips: Vec<Tensor>,
+}
+
 impl UNet {
     /// Builds the network of a checkpoint; values are uploaded afterwards from the loader's list.
     ///
@@ -205,7 +215,7 @@ impl UNet {
     }
 
     /// Records the whole network on `sample` `[N, h, w, C]`, and keeps what enters up unit `s` in the given
-    /// memory, where that is asked for. Returns the model output `[N, h, w, C]`.
+    /// memory, for every `s` that is asked for.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sample does not fit, [`Error::Option`] if there is no skip tensor `s`.
@@ -214,10 +224,10 @@ impl UNet {
         recording: &mut Recording,
         sample: &Tensor,
         conditioning: &Conditioning,
-        keep: Option<(usize, &Tensor)>,
-    ) -> Result<Tensor> {
-        if let Some((skip_index, _)) = keep {
-            self.check_skip_index(skip_index)?;
+        keep: &[(usize, &Tensor)],
+    ) -> Result<Flow> {
+        for (skip_index, _) in keep {
+            self.check_skip_index(*skip_index)?;
         }
         // 1. down: each unit leaves its output on the skip stack
         let skips = self.record_down(recording, sample, conditioning, self.down.len())?;
@@ -226,13 +236,14 @@ impl UNet {
         let mut hidden = self.middle.record(recording, deepest, conditioning)?; // [N, h/8, w/8, C]
         // 3. up: each unit reads its skip
         for index in (0..self.up.len()).rev() {
-            if let Some((_, kept)) = keep.filter(|(skip_index, _)| *skip_index == index) {
+            if let Some((_, kept)) = keep.iter().find(|(skip_index, _)| *skip_index == index) {
                 recording.place(&hidden, kept);
             }
             hidden = self.record_up(recording, &hidden, &skips, index, conditioning)?;
         }
         // 4. head
-        self.record_head(recording, &hidden)
+        let prediction = self.record_head(recording, &hidden)?; // [N, h, w, C]
+        Ok(Flow { prediction, skips })
     }
 
     /// Records only what lies outside the cut of skip index `s`, around the kept feature.
@@ -246,14 +257,15 @@ impl UNet {
         conditioning: &Conditioning,
         skip_index: usize,
         kept: &Tensor,
-    ) -> Result<Tensor> {
+    ) -> Result<Flow> {
         self.check_skip_index(skip_index)?;
         let skips = self.record_down(recording, sample, conditioning, skip_index)?;
         let mut hidden = kept.clone(); // [N, H, W, C]
         for index in (0..=skip_index).rev() {
             hidden = self.record_up(recording, &hidden, &skips, index, conditioning)?;
         }
-        self.record_head(recording, &hidden)
+        let prediction = self.record_head(recording, &hidden)?; // [N, h, w, C]
+        Ok(Flow { prediction, skips })
     }
 
     fn record_down(

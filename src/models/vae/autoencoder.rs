@@ -1,4 +1,4 @@
-//! diffusers' `AutoencoderKL`.
+//! diffusers' `AutoencoderKL`, and the encoder and decoder of its `VQModel`.
 
 use crate::error::Result;
 use crate::gpu::recording::Recording;
@@ -6,8 +6,8 @@ use crate::kernels::conv2d::{Conv2dConfig, Padding};
 use crate::kernels::group_norm::GroupNormConfig;
 use crate::models::vae::VaeConfig;
 use crate::nn::{
-    AttentionBlock, AttentionBlockConfig, Convolution, Downsample, GroupNorm, Linear, ResnetBlock, ResnetConfig,
-    Upsample,
+    AttentionBlock, AttentionBlockConfig, Convolution, Downsample, GroupNorm, Linear, ResnetBlock,
+    ResnetConfig, Upsample,
 };
 use crate::tensor::Tensor;
 use crate::weights::{Checkpoint, Loader, Weights};
@@ -117,7 +117,7 @@ impl VaeDecoder {
         let root = checkpoint.root();
         let latents = config.latent_channels;
         let post_quant_conv = if config.use_post_quant_conv {
-            Some(Linear::load(&root, loader, "post_quant_conv", latents, latents)?)
+            Some(Linear::load(&root, loader, "post_quant_conv", config.embed_channels, latents)?)
         } else {
             None
         };
@@ -207,10 +207,11 @@ impl VaeEncoder {
         }
         let middle = Middle::load(&config, &at.child("mid_block"), loader, inputs)?;
         let conv_norm_out = GroupNorm::load(at, loader, "conv_norm_out", inputs, norm_config(&config, true))?;
-        let moments = 2 * config.latent_channels;
+        let parts = if config.double_z { 2 } else { 1 };
+        let (moments, embedded) = (parts * config.latent_channels, parts * config.embed_channels);
         let conv_out = Convolution::load(at, loader, "conv_out", inputs, moments, THREE)?;
         let quant_conv = if config.use_quant_conv {
-            Some(Linear::load(&root, loader, "quant_conv", moments, moments)?)
+            Some(Linear::load(&root, loader, "quant_conv", moments, embedded)?)
         } else {
             None
         };
@@ -224,8 +225,9 @@ impl VaeEncoder {
     }
 
     /// Records the encoder on pictures `[N, H, W, 3]` of values from -1 to 1: means and log-variances of the
-    /// latents before they are multiplied by the scaling factor, `[N, h, w, 2C]`. diffusers clamps the
-    /// log-variances to -30 and 20 when it draws from them.
+    /// latents before they are multiplied by the scaling factor, `[N, h, w, 2C]`; the latents themselves,
+    /// `[N, h, w, C]`, where the config says that there are no variances. diffusers clamps the log-variances to
+    /// -30 and 20 when it draws from them.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the pictures do not fit.

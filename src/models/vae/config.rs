@@ -10,15 +10,19 @@ use crate::models::config_reader::ConfigReader;
 /// `force_upcast` asks for sums in f32, and all of ours are.
 const HARMLESS: [&str; 1] = ["force_upcast"];
 
-/// The shape of a `diffusers.AutoencoderKL`.
+/// The shape of a `diffusers.AutoencoderKL`, or of the encoder and decoder of a `diffusers.VQModel`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
     /// Channels of an image that is encoded.
     pub in_channels: usize,
     /// Channels of an image that was decoded.
     pub out_channels: usize,
-    /// Channels of the latents.
+    /// Channels of the latents within the autoencoder, behind the encoder and before the decoder.
     pub latent_channels: usize,
+    /// Channels of the latents outside, as they are denoised; the convolutions of one pixel lead there and back.
+    pub embed_channels: usize,
+    /// Whether the encoder gives means and log-variances instead of the latents themselves.
+    pub double_z: bool,
     /// Height and width of the images that the model was trained with.
     pub sample_size: Option<[usize; 2]>,
     /// Channels of every level, from the one with the most pixels.
@@ -52,16 +56,19 @@ impl VaeConfig {
         }
         let channels = reader.channels("block_out_channels", &[64], 1..=6)?;
         let levels = channels.len();
+        let latent_channels = reader.size("latent_channels", 4)?;
         reader.blocks("down_block_types", &["DownEncoderBlock2D"], &["DownEncoderBlock2D"], levels)?;
         reader.blocks("up_block_types", &["UpDecoderBlock2D"], &["UpDecoderBlock2D"], levels)?;
         let config = Self {
             in_channels: reader.size("in_channels", 3)?,
             out_channels: reader.size("out_channels", 3)?,
-            latent_channels: reader.size("latent_channels", 4)?,
+            latent_channels,
+            embed_channels: latent_channels,
+            double_z: true,
             sample_size: reader.extents("sample_size")?,
             layers_per_block: reader.size_up_to("layers_per_block", 1, 64)?,
             norm_num_groups: reader.size("norm_num_groups", 32)?,
-            scaling_factor: scaling_factor(&mut reader)?,
+            scaling_factor: scaling_factor(&mut reader, "scaling_factor", 0.18215)?,
             use_quant_conv: reader.flag("use_quant_conv", true)?,
             use_post_quant_conv: reader.flag("use_post_quant_conv", true)?,
             mid_block_add_attention: reader.flag("mid_block_add_attention", true)?,
@@ -91,12 +98,13 @@ impl VaeConfig {
     }
 }
 
-fn scaling_factor(reader: &mut ConfigReader) -> Result<f32> {
-    let number = reader.number("scaling_factor", 0.18215)?;
+/// What latents are multiplied by after encoding: a positive number.
+pub(in crate::models) fn scaling_factor(reader: &mut ConfigReader, key: &str, default: f64) -> Result<f32> {
+    let number = reader.number(key, default)?;
     #[expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
     let factor = number as f32;
     if factor.is_normal() && factor > 0.0 {
         return Ok(factor);
     }
-    Err(reader.refuse("scaling_factor", format!("found {number}, expected a positive number")))
+    Err(reader.refuse(key, format!("found {number}, expected a positive number")))
 }

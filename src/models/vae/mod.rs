@@ -5,3 +5,4 @@ mod config;
 
 pub use autoencoder::{VaeDecoder, VaeEncoder};
 pub use config::VaeConfig;
+pub(super) use config::scaling_factor;

@@ -75,7 +75,9 @@ fn heads(reader: &mut ConfigReader, channels: &[usize]) -> Result<Vec<usize>> {
 
 /// Keys that make another network of it.
 fn refuse_other_networks(reader: &mut ConfigReader) -> Result<()> {
-    for key in ["num_classes", "n_embed", "disable_self_attentions", "num_attention_blocks", "adm_in_channels"] {
+    for key in
+        ["num_classes", "n_embed", "disable_self_attentions", "num_attention_blocks", "adm_in_channels"]
+    {
         reader.only(key, &[])?;
     }
     for (key, value) in [("use_spatial_transformer", true), ("conv_resample", true)] {

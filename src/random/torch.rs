@@ -1,4 +1,4 @@
-//! Normal noise as PyTorch draws it on the CPU, so that a seed means the same picture here and there.
+//! Normal noise as PyTorch draws it on the CPU.
 
 /// Numbers in the state of the Mersenne Twister.
 const STATE: usize = 624;

@@ -1,0 +1,89 @@
+//! What made a picture, in the form that other tools read from a PNG.
+
+use std::path::Path;
+
+use deepcache::deepcache::CacheSchedule;
+use deepcache::pipelines::{CacheOptions, Condition, Generation, Request, StepKind};
+
+use crate::options::Options;
+
+/// The text of the PNG's entry `parameters` for picture `number` of a run.
+pub(crate) fn parameters(
+    options: &Options,
+    request: &Request,
+    generation: &Generation,
+    number: usize,
+) -> String {
+    let mut text = match &request.condition {
+        Condition::Prompt { prompt, negative_prompt } if negative_prompt.is_empty() => prompt.clone(),
+        Condition::Prompt { prompt, negative_prompt } => {
+            format!("{prompt}\nNegative prompt: {negative_prompt}")
+        }
+        Condition::ClassLabels(labels) => {
+            let label = labels.get(number).or(labels.first()).copied().unwrap_or_default();
+            format!("class {label}")
+        }
+        Condition::Nothing => String::new(),
+    };
+    let noise = match options.latents.as_deref().and_then(Path::file_name) {
+        Some(file) => format!("Latents: {}", file.to_string_lossy()),
+        None => format!("Seed: {}, RNG: {}", request.seed, request.generator),
+    };
+    let steps = &generation.statistics.steps;
+    let calls = steps.len() / generation.pictures.len().max(1);
+    let mut facts = vec![format!("Steps: {}", request.steps.unwrap_or(calls))];
+    facts.extend(request.scheduler.map(|kind| format!("Sampler: {kind}")));
+    facts.extend(request.sigmas.map(|sigmas| format!("Sigmas: {sigmas}")));
+    facts.extend(request.timestep_spacing.map(|spacing| format!("Timestep spacing: {spacing}")));
+    if request.eta > 0.0 {
+        facts.push(format!("Eta: {}", request.eta));
+    }
+    facts.extend(generation.guidance_scale.map(|scale| format!("CFG scale: {scale}")));
+    if request.guidance_rescale > 0.0 {
+        facts.push(format!("Guidance rescale: {}", request.guidance_rescale));
+    }
+    facts.push(noise);
+    let picture = &generation.pictures[number];
+    facts.push(format!("Size: {}x{}", picture.width, picture.height));
+    facts.extend(options.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
+    if let Some(cache) = &request.cache {
+        facts.extend(cache_facts(cache));
+        let full = steps[number * calls..(number + 1) * calls].iter();
+        let full = full.filter(|step| step.kind == StepKind::Full).count();
+        facts.push(format!("DeepCache full calls: {full} of {calls}"));
+    }
+    if generation.pictures.len() > 1 {
+        facts.push(format!("Batch position: {number} of {}", generation.pictures.len()));
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text + &facts.join(", ")
+}
+
+fn cache_facts(cache: &CacheOptions) -> Vec<String> {
+    let schedule = match &cache.schedule {
+        CacheSchedule::Uniform { interval } => format!("DeepCache interval: {interval}"),
+        CacheSchedule::Centered { interval, center, power } => {
+            let or_usual = |number: Option<String>| number.unwrap_or_else(|| "usual".to_owned());
+            format!(
+                "DeepCache interval: {interval}, DeepCache schedule: centered (center {}, power {})",
+                or_usual(center.map(|center| center.to_string())),
+                or_usual(power.map(|power| power.to_string()))
+            )
+        }
+        CacheSchedule::Quadratic { interval, .. } => {
+            format!("DeepCache interval: {interval}, DeepCache schedule: quadratic")
+        }
+        CacheSchedule::Threshold { threshold } => format!("DeepCache threshold: {threshold}"),
+        _ => "DeepCache schedule: list".to_owned(),
+    };
+    let mut facts = vec![schedule, format!("DeepCache branch: {}", cache.branch)];
+    if cache.reuse.features() > 1 {
+        facts.push(format!("DeepCache forecast: {}", cache.reuse));
+    }
+    if cache.warm_up > 0 {
+        facts.push(format!("DeepCache warm-up: {}", cache.warm_up));
+    }
+    facts
+}

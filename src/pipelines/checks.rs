@@ -1,0 +1,207 @@
+//! What a request may ask of a model: sizes, counts, scales, labels.
+
+use super::model::{Conditioner, Decoder, Model};
+use super::{Condition, Request};
+use crate::error::{Error, Result};
+use crate::kernels::MOST_PIXELS;
+use crate::kernels::guidance::GuidanceConfig;
+
+/// Sides of a picture beyond this are taken for a mistake.
+const LONGEST_SIDE: usize = 16_384;
+
+/// Height and width of the sample where the model's configuration does not say: Stable Diffusion v1's.
+const USUAL_SAMPLE: [usize; 2] = [64, 64];
+
+/// More pictures than this in one call are taken for a mistake.
+const MOST_PICTURES: usize = 1024;
+
+/// A stronger guidance than this, to either side, is taken for a mistake.
+const MOST_GUIDANCE: f64 = 1e6;
+
+/// `[N, C, h, w]` of the request's latents, which decide size and number of the pictures.
+pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4]> {
+    let unet = model.unet.config();
+    let factor = model.decoder.upsampling();
+    let step = side_step(model);
+    if let Some(latents) = &request.latents {
+        let [count, channels, height, width] = latents.shape();
+        if channels != unet.in_channels {
+            let problem = format!("have {channels} channels, this model needs {}", unet.in_channels);
+            return Err(Error::option("latents", problem));
+        }
+        check_count(count)?;
+        for (option, wanted, side) in [("width", request.width, width), ("height", request.height, height)] {
+            let side = side.saturating_mul(factor);
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != side) {
+                let problem = format!("{wanted} is not that of the given latents, {side}");
+                return Err(Error::option(option, problem));
+            }
+            if side > LONGEST_SIDE {
+                let problem = format!("make the {option} {side}, at most {LONGEST_SIDE} is possible");
+                return Err(Error::option("latents", problem));
+            }
+            if !side.is_multiple_of(step) {
+                let problem = format!("make the {option} {side}, which is not a multiple of {step}");
+                return Err(Error::option("latents", problem));
+            }
+        }
+        check_pixels(height * factor, width * factor)?;
+        return Ok(latents.shape());
+    }
+    check_count(request.count)?;
+    let [own_height, own_width] = unet.sample_size.unwrap_or(USUAL_SAMPLE).map(|extent| extent * factor);
+    let side = |option: &str, wanted: Option<usize>, own: usize| {
+        let side = wanted.unwrap_or(own);
+        if side == 0 || !side.is_multiple_of(step) || side > LONGEST_SIDE {
+            let problem = format!("{side} is not a multiple of {step} between {step} and {LONGEST_SIDE}");
+            return Err(Error::option(option, problem));
+        }
+        Ok(side / factor)
+    };
+    let height = side("height", request.height, own_height)?;
+    let width = side("width", request.width, own_width)?;
+    check_pixels(height * factor, width * factor)?;
+    Ok([request.count, unet.in_channels, height, width])
+}
+
+/// What the sides of a picture are multiples of. A U-Net that pads its downsamplers on one side only makes half of
+/// an odd extent disappear, so there every level must divide the sides.
+fn side_step(model: &Model) -> usize {
+    let unet = model.unet.config();
+    let levels = if unet.downsample_padding == 0 { unet.downsampling() } else { 1 };
+    model.decoder.upsampling() * levels
+}
+
+fn check_count(count: usize) -> Result<()> {
+    if (1..=MOST_PICTURES).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::option("count", format!("{count} is not between 1 and {MOST_PICTURES}")))
+}
+
+fn check_pixels(height: usize, width: usize) -> Result<()> {
+    let pixels = height * width;
+    if pixels > MOST_PIXELS {
+        let problem = format!("{width}x{height} are {pixels} pixels, at most {MOST_PIXELS} are possible");
+        return Err(Error::option("width and height", problem));
+    }
+    Ok(())
+}
+
+/// Scale and rescaling of guidance; `None` where it is switched off.
+pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<GuidanceConfig>> {
+    let usual = match &model.conditioner {
+        Conditioner::Text { .. } => 7.5,
+        Conditioner::Classes(_) => 1.5,
+        Conditioner::Nothing => 1.0,
+    };
+    let scale = request.guidance_scale.unwrap_or(usual);
+    if scale.is_nan() || scale.abs() > MOST_GUIDANCE {
+        let problem = format!("{scale} is not a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}");
+        return Err(Error::option("guidance scale", problem));
+    }
+    let rescale = request.guidance_rescale;
+    if !(0.0..=1.0).contains(&rescale) {
+        return Err(Error::option("guidance rescale", format!("expected 0 to 1, found {rescale}")));
+    }
+    let unconditional = matches!(model.conditioner, Conditioner::Nothing);
+    if unconditional && scale > 1.0 {
+        let problem = format!("{scale} asks for guidance, but this model has no condition: leave it out");
+        return Err(Error::option("guidance scale", problem));
+    }
+    if scale <= 1.0 {
+        if rescale > 0.0 {
+            let problem = "there is no guidance to rescale: expected a guidance scale above 1";
+            return Err(Error::option("guidance rescale", problem));
+        }
+        return Ok(None);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
+    Ok(Some(GuidanceConfig { scale: scale as f32, rescale: rescale as f32 }))
+}
+
+/// Ids of the context of every picture, those of no condition first where the run is guided. One entry serves all
+/// pictures where they share their condition. Also what the caller should be told.
+pub(super) fn context_ids(
+    model: &Model,
+    condition: &Condition,
+    guided: bool,
+    count: usize,
+) -> Result<(Vec<Vec<u32>>, Vec<String>)> {
+    match (&model.conditioner, condition) {
+        (Conditioner::Text { tokenizer, .. }, Condition::Prompt { prompt, negative_prompt }) => {
+            let (mut ids, mut warnings) = (Vec::new(), Vec::new());
+            let negative = guided.then_some(("negative prompt", negative_prompt));
+            for (name, text) in negative.into_iter().chain([("prompt", prompt)]) {
+                let encoded = tokenizer.encode(text)?;
+                if let Some(cut) = encoded.truncated {
+                    let most = tokenizer.max_length() - 2;
+                    warnings.push(format!(
+                        "the {name} is longer than {most} tokens; this part has no effect: \"{cut}\""
+                    ));
+                }
+                ids.extend(encoded.ids);
+            }
+            Ok((vec![ids], warnings))
+        }
+        (Conditioner::Classes(embedder), Condition::ClassLabels(labels)) => {
+            if labels.len() != 1 && labels.len() != count {
+                let problem =
+                    format!("{} labels for {count} pictures: expected one, or as many", labels.len());
+                return Err(Error::option("class label", problem));
+            }
+            let nothing = embedder.classes() - 1;
+            let id = |label: &usize| match u32::try_from(*label) {
+                Ok(id) if *label < nothing => Ok(id),
+                _ => {
+                    let problem = format!("expected 0 to {}, found {label}", nothing - 1);
+                    Err(Error::option("class label", problem))
+                }
+            };
+            let mut all = Vec::with_capacity(labels.len());
+            for label in labels {
+                let mut ids = Vec::new();
+                if guided {
+                    ids.push(u32::try_from(nothing).unwrap_or(u32::MAX));
+                }
+                ids.push(id(label)?);
+                all.push(ids);
+            }
+            Ok((all, Vec::new()))
+        }
+        (Conditioner::Nothing, Condition::Nothing) => Ok((vec![Vec::new()], Vec::new())),
+        (conditioner, condition) => Err(mismatch(conditioner, condition)),
+    }
+}
+
+fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
+    let option = match condition {
+        Condition::Prompt { .. } => "prompt",
+        Condition::ClassLabels(_) => "class label",
+        Condition::Nothing => match conditioner {
+            Conditioner::Classes(_) => "class label",
+            _ => "prompt",
+        },
+    };
+    let problem = match conditioner {
+        Conditioner::Text { .. } => "this is a text-to-image model: expected a prompt".to_owned(),
+        Conditioner::Classes(embedder) => {
+            let last = embedder.classes() - 2;
+            format!("this is a class-conditional model: expected a class label from 0 to {last}, no prompt")
+        }
+        Conditioner::Nothing => {
+            "this is an unconditional model: expected neither a prompt nor a class label".to_owned()
+        }
+    };
+    Error::option(option, problem)
+}
+
+/// Steps where the request does not say: those of the paper's experiments.
+pub(super) fn usual_steps(model: &Model, is_ddpm: bool) -> usize {
+    match (&model.conditioner, &model.decoder) {
+        (Conditioner::Text { .. }, _) => 50,
+        (Conditioner::Classes(_), _) => 250,
+        (Conditioner::Nothing, Decoder::Pixels) if is_ddpm => 1000,
+        (Conditioner::Nothing, _) => 100,
+    }
+}

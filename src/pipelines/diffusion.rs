@@ -1,0 +1,350 @@
+//! A loaded model and its runs, from a request to pictures.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::cache::{CacheRun, warnings};
+use super::checks::{context_ids, guidance, sample_shape, usual_steps};
+use super::loading::load_model;
+use super::model::Model;
+use super::run::{Plan, Run};
+use super::statistics::{Played, StepKind};
+use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
+use crate::error::{Error, Result};
+use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
+use crate::image::Picture;
+use crate::kernels::guidance::GuidanceConfig;
+use crate::random::NoiseSource;
+use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
+use crate::weights::{ModelFiles, ModelKind};
+
+/// A loaded model on one GPU: Stable Diffusion v1, latent diffusion on classes, or DDPM.
+///
+/// As diffusers' `DiffusionPipeline`, it finds out from the files which of them it is.
+#[derive(Debug)]
+pub struct DiffusionPipeline {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) memory: Memory,
+    pub(super) executor: Executor,
+    pub(super) model: Model,
+    pub(super) storage: StorageType,
+    load_seconds: f64,
+}
+
+/// What a run made.
+#[derive(Debug)]
+pub struct Generation {
+    /// The pictures.
+    pub pictures: Vec<Picture>,
+    /// The final latents, before they are divided by the autoencoder's scaling factor; the values of the pictures
+    /// themselves, about -1 to 1, for a model without an autoencoder.
+    pub latents: Latents,
+    /// The scale of guidance that was used; `None` where there was none.
+    pub guidance_scale: Option<f32>,
+    /// What it took.
+    pub statistics: Statistics,
+    /// What the caller should tell its user: words of the prompt that were cut, a cache that cannot pay.
+    pub warnings: Vec<String>,
+}
+
+/// A request that was found possible.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// `[N, C, h, w]`.
+    pub(super) shape: [usize; 4],
+    pub(super) trajectory: Trajectory,
+    pub(super) guidance: Option<GuidanceConfig>,
+    /// For every picture, or one for all.
+    pub(super) ids: Vec<Vec<u32>>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl DiffusionPipeline {
+    /// Loads a model: a directory of diffusers' layout, or an original checkpoint with its YAML file. See
+    /// [`ModelFiles::open`] for what is recognised.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Io`], [`Error::Config`] and [`Error::Weights`] for files that are missing,
+    /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
+        Self::load_on(gpu, path, options.storage)
+    }
+
+    /// Loads a model onto a GPU that is already open.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::load`].
+    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, storage: Option<StorageType>) -> Result<Self> {
+        let started = Instant::now();
+        let files = ModelFiles::open(path)?;
+        let storage = match storage {
+            Some(StorageType::F16) if !gpu.has_f16() => {
+                let name = &gpu.description().name;
+                return Err(Error::option(
+                    "dtype",
+                    format!("{name} cannot store 16-bit floats in shaders: use f32"),
+                ));
+            }
+            Some(storage) => storage,
+            None if gpu.has_f16() && !gpu.is_software() => StorageType::F16,
+            None => StorageType::F32,
+        };
+        let mut memory = Memory::new(Arc::clone(&gpu));
+        let model = load_model(&files, &mut memory, storage.element())?;
+        let executor = Executor::new(Arc::clone(&gpu));
+        Ok(Self { gpu, memory, executor, model, storage, load_seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// The GPU that it runs on.
+    #[must_use]
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// What the model makes pictures from.
+    #[must_use]
+    pub fn kind(&self) -> ModelKind {
+        self.model.conditioner.kind()
+    }
+
+    /// Number of classes of a class-conditional model, without the one that stands for none; 0 for other models.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.model.conditioner.classes()
+    }
+
+    /// How weights and activations are stored.
+    #[must_use]
+    pub fn storage(&self) -> StorageType {
+        self.storage
+    }
+
+    /// The sampler that the model's own configuration names, if it is one of ours.
+    #[must_use]
+    pub fn own_scheduler(&self) -> Option<SchedulerKind> {
+        self.model.scheduler.kind()
+    }
+
+    /// Number of skip branches; DeepCache's branch is below it.
+    #[must_use]
+    pub fn skip_count(&self) -> usize {
+        self.model.unet.skip_count()
+    }
+
+    /// Residual blocks of a down block, by which the published codes number their branches.
+    #[must_use]
+    pub fn layers_per_block(&self) -> usize {
+        self.model.unet.config().layers_per_block
+    }
+
+    /// From now on every dispatch is timed by itself, which is slower.
+    pub fn start_profile(&mut self) {
+        self.executor.start_profile();
+    }
+
+    /// Time on the GPU by label since [`DiffusionPipeline::start_profile`].
+    #[must_use]
+    pub fn profile(&self) -> Option<&Profile> {
+        self.executor.profile()
+    }
+
+    /// How the memory of the next run is planned; for finding faults.
+    pub fn set_plan_mode(&mut self, mode: PlanMode) {
+        self.executor.set_plan_mode(mode);
+    }
+
+    /// Makes the pictures of a request. `progress` is called between steps; when it answers
+    /// [`ControlFlow::Break`] the run stops there.
+    ///
+    /// Pictures are made one after the other, so that memory does not grow with their number. Every run has kept
+    /// features of its own: none outlives a change of shape, model, condition or guidance.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a request that cannot be honoured, [`Error::Cancelled`],
+    /// [`Error::Limit`] and [`Error::OutOfMemory`] if the picture is too large, [`Error::NotFinite`], and faults
+    /// of the device.
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        let started = Instant::now();
+        let prepared = self.prepare(request)?;
+        let calls = prepared.trajectory.calls.len();
+        let mut cache = match &request.cache {
+            Some(options) => CacheRun::new(options, calls)?,
+            None => None,
+        };
+        if progress(Progress::Encoding).is_break() {
+            return Err(Error::Cancelled { completed: 0, steps: calls * prepared.shape[0] });
+        }
+        let [_, _, height, width] = prepared.shape;
+        let plan = Plan {
+            size: [height, width],
+            trajectory: &prepared.trajectory,
+            guidance: prepared.guidance,
+            cache: cache.as_ref().map(CacheRun::plan),
+            element: self.storage.element(),
+        };
+        let run = Run::prepare(&self.model, &plan, &mut self.memory, &mut self.executor)?;
+        // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
+        let mut source = request.generator.seeded(request.seed);
+        let noise = match &request.latents {
+            Some(latents) => Ok(latents.clone()),
+            None => Latents::new(prepared.shape, source.normal(prepared.shape.iter().product())),
+        };
+        let outcome = noise.and_then(|noise| {
+            let mut play = Play { pipeline: self, run: &run, prepared: &prepared, started };
+            play.all(&mut cache, &noise, source, &mut progress)
+        });
+        run.release(&mut self.memory);
+        let (pictures, latents, statistics) = outcome?;
+        let guidance_scale = prepared.guidance.map(|guidance| guidance.scale);
+        Ok(Generation { pictures, latents, guidance_scale, statistics, warnings: prepared.warnings })
+    }
+
+    /// Checks a request, and plans its sampler.
+    pub(super) fn prepare(&self, request: &Request) -> Result<Prepared> {
+        let shape = sample_shape(&self.model, request)?;
+        let kind = request.scheduler.or_else(|| self.own_scheduler()).ok_or_else(|| {
+            let class = self.model.scheduler.class_name().unwrap_or("none");
+            let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
+            let problem = format!("the model's own, {class}, is not supported; choose one of {names}");
+            Error::option("scheduler", problem)
+        })?;
+        let usual = usual_steps(&self.model, kind == SchedulerKind::Ddpm);
+        let trajectory = self.model.scheduler.trajectory(&SamplerOptions {
+            kind,
+            steps: request.steps.unwrap_or(usual),
+            eta: request.eta,
+            sigmas: request.sigmas,
+            timestep_spacing: request.timestep_spacing,
+        })?;
+        let guidance = guidance(&self.model, request)?;
+        let (ids, mut told) = context_ids(&self.model, &request.condition, guidance.is_some(), shape[0])?;
+        told.extend(warnings(request, kind, &trajectory));
+        Ok(Prepared { shape, trajectory, guidance, ids, warnings: told })
+    }
+}
+
+/// The plays of one run.
+struct Play<'a> {
+    pipeline: &'a mut DiffusionPipeline,
+    run: &'a Run,
+    prepared: &'a Prepared,
+    started: Instant,
+}
+
+impl Play<'_> {
+    fn all(
+        &mut self,
+        cache: &mut Option<CacheRun>,
+        noise: &Latents,
+        mut source: NoiseSource,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(Vec<Picture>, Latents, Statistics)> {
+        let Self { run, prepared, .. } = *self;
+        let trajectory = &prepared.trajectory;
+        self.run.begin(&self.pipeline.model, trajectory, &mut self.pipeline.memory)?;
+        self.encode(0)?;
+        let encode_s = self.started.elapsed().as_secs_f64();
+
+        let [count, channels, height, width] = noise.shape();
+        let steps = count * trajectory.calls.len();
+        // Drawn for all pictures at once, call after call, as diffusers does.
+        let mut step_noise = Vec::new();
+        for call in &trajectory.calls {
+            step_noise.push(if call.uses_noise {
+                Some(Latents::new(noise.shape(), source.normal(noise.values().len()))?)
+            } else {
+                None
+            });
+        }
+        let started = Instant::now();
+        let mut finals = Vec::with_capacity(count);
+        let mut played = Vec::with_capacity(steps);
+        for picture in 0..count {
+            if picture > 0 && prepared.ids.len() > 1 {
+                self.encode(picture)?;
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
+            let sigma = trajectory.initial_sigma as f32;
+            let sample: Vec<f32> = noise.channels_last(picture).iter().map(|value| value * sigma).collect();
+            run.start(&sample, &mut self.pipeline.memory)?;
+            let first = played.len();
+            if let Some(cache) = cache {
+                cache.start();
+            }
+            for (call, noise) in step_noise.iter().enumerate() {
+                let noise = noise.as_ref().map(|noise| noise.channels_last(picture));
+                played.push(self.call(call, cache.as_mut(), noise.as_deref())?);
+                let (completed, full) = (played.len(), played[played.len() - 1].kind == StepKind::Full);
+                if progress(Progress::Denoising { completed, of: steps, full }).is_break() {
+                    self.pipeline.executor.finish()?;
+                    return Err(Error::Cancelled { completed, steps });
+                }
+            }
+            self.settle(&mut played[first..], cache.as_mut())?;
+            finals.push(run.denoised(&self.pipeline.memory)?);
+        }
+        let latents = Latents::from_channels_last([channels, height, width], &finals)?;
+        let denoise_s = started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let scaling = self.pipeline.model.decoder.scaling_factor();
+        let mut pictures = Vec::with_capacity(count);
+        for (picture, values) in finals.iter().enumerate() {
+            if progress(Progress::Decoding { picture, of: count }).is_break() {
+                return Err(Error::Cancelled { completed: steps, steps });
+            }
+            let scaled: Vec<f32> = values.iter().map(|&value| value / scaling).collect();
+            let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
+            let (width, height, pixels) = run.decode(&scaled, memory, executor)?;
+            pictures.push(Picture { width, height, pixels });
+        }
+        let times = [self.pipeline.load_seconds, encode_s, denoise_s, started.elapsed().as_secs_f64()];
+        let statistics = Statistics::gather(self.pipeline, run, trajectory, played, times);
+        Ok((pictures, latents, statistics))
+    }
+
+    fn encode(&mut self, picture: usize) -> Result<()> {
+        let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
+        self.run.encode(&self.prepared.ids[picture], memory, executor)
+    }
+
+    /// Decides and submits one U-Net call.
+    fn call(
+        &mut self,
+        call: usize,
+        mut cache: Option<&mut CacheRun>,
+        noise: Option<&[f32]>,
+    ) -> Result<Played> {
+        let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
+        let shallow = match &mut cache {
+            Some(cache) => cache.next(call)?,
+            None => None,
+        };
+        let play = self.run.step(call, shallow, noise, memory, executor)?;
+        if let Some(cache) = cache {
+            cache.measured(call, self.run.read_drift(memory)?);
+        }
+        let kind = if shallow.is_some() { StepKind::Shallow } else { StepKind::Full };
+        Ok(Played { call, kind, play, gpu_seconds: None, drift: None })
+    }
+
+    /// Waits for a picture's calls, and notes what they took.
+    fn settle(&mut self, played: &mut [Played], cache: Option<&mut CacheRun>) -> Result<()> {
+        self.pipeline.executor.finish()?;
+        let plays: Vec<_> = played.iter().map(|played| played.play.clone()).collect();
+        let durations = self.pipeline.executor.durations(&plays)?;
+        let drifts = cache.map(CacheRun::drifts).transpose()?.unwrap_or_default();
+        for (index, (played, duration)) in played.iter_mut().zip(durations).enumerate() {
+            played.gpu_seconds = duration;
+            played.drift = drifts.get(index).copied().flatten();
+        }
+        Ok(())
+    }
+}

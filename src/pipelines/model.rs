@@ -1,0 +1,116 @@
+//! A loaded model: the networks of a pipeline, whatever its kind.
+
+use crate::error::Result;
+use crate::gpu::recording::Recording;
+use crate::models::clip::ClipTextModel;
+use crate::models::latent_diffusion::ClassEmbedder;
+use crate::models::unet::UNet;
+use crate::models::vae::VaeDecoder;
+use crate::models::vq::VqDecoder;
+use crate::schedulers::SchedulerConfig;
+use crate::tensor::{ElementType, Tensor};
+use crate::tokenizer::ClipTokenizer;
+use crate::weights::ModelKind;
+
+/// The networks of a pipeline, and what decides its runs.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) conditioner: Conditioner,
+    pub(super) unet: UNet,
+    pub(super) decoder: Decoder,
+    pub(super) scheduler: SchedulerConfig,
+}
+
+/// What makes the context that the U-Net attends to.
+#[derive(Debug)]
+pub(super) enum Conditioner {
+    Text { tokenizer: Box<ClipTokenizer>, encoder: Box<ClipTextModel> },
+    Classes(ClassEmbedder),
+    Nothing,
+}
+
+impl Conditioner {
+    pub(super) fn kind(&self) -> ModelKind {
+        match self {
+            Self::Text { .. } => ModelKind::TextToImage,
+            Self::Classes(_) => ModelKind::ClassConditional,
+            Self::Nothing => ModelKind::Unconditional,
+        }
+    }
+
+    /// Classes that a caller may choose; 0 for other kinds.
+    pub(super) fn classes(&self) -> usize {
+        match self {
+            Self::Classes(embedder) => embedder.classes() - 1,
+            Self::Text { .. } | Self::Nothing => 0,
+        }
+    }
+
+    /// Tokens of one context; 0 without any.
+    pub(super) fn tokens(&self) -> usize {
+        match self {
+            Self::Text { tokenizer, .. } => tokenizer.max_length(),
+            Self::Classes(_) => 1,
+            Self::Nothing => 0,
+        }
+    }
+
+    /// Records the context of ids `[N, T]`: `[N, T, D]`.
+    pub(super) fn record(&self, recording: &mut Recording, ids: &Tensor) -> Result<Option<Tensor>> {
+        match self {
+            Self::Text { encoder, .. } => {
+                encoder.record(&mut recording.scope("text_encoder"), ids).map(Some) // [N, T, D]
+            }
+            Self::Classes(embedder) => {
+                embedder.record(&mut recording.scope("class_embedder"), ids).map(Some) // [N, 1, D]
+            }
+            Self::Nothing => Ok(None),
+        }
+    }
+}
+
+/// What makes pictures of the denoised sample.
+#[derive(Debug)]
+pub(super) enum Decoder {
+    Vae(Box<VaeDecoder>),
+    Vq(Box<VqDecoder>),
+    /// The sample is the picture.
+    Pixels,
+}
+
+impl Decoder {
+    /// Pixels along one side for every value of the sample.
+    pub(super) fn upsampling(&self) -> usize {
+        match self {
+            Self::Vae(vae) => vae.config().upsampling(),
+            Self::Vq(vq) => vq.config().autoencoder.upsampling(),
+            Self::Pixels => 1,
+        }
+    }
+
+    /// What the sample is divided by before it is decoded.
+    pub(super) fn scaling_factor(&self) -> f32 {
+        match self {
+            Self::Vae(vae) => vae.config().scaling_factor,
+            Self::Vq(vq) => vq.config().autoencoder.scaling_factor,
+            Self::Pixels => 1.0,
+        }
+    }
+
+    /// How the sample is stored for decoding, in a model that stores values as `element`.
+    pub(super) fn sample_element(&self, element: ElementType) -> ElementType {
+        match self {
+            Self::Vae(_) => element,
+            Self::Vq(_) | Self::Pixels => ElementType::F32,
+        }
+    }
+
+    /// Records the picture of a sample `[N, h, w, C]`: values of about -1 to 1, `[N, H, W, 1 or 3]`.
+    pub(super) fn record(&self, recording: &mut Recording, sample: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Vae(vae) => vae.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
+            Self::Vq(vq) => vq.record(&mut recording.scope("vq"), sample),     // [N, H, W, 3]
+            Self::Pixels => Ok(sample.clone()),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Which model a path holds, recognised from its files.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::checkpoint::Checkpoint;
+use super::directory::{
+    Component, INDEX, StableDiffusionFiles, check_class, component, component_in, read_object, scheduler,
+};
+use crate::error::{Error, Result};
+
+/// The pipelines of diffusers whose U-Net makes pixels.
+const PIXEL_PIPELINES: [&str; 3] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipeline"];
+
+/// What is looked for, for a path that holds none of it.
+const SUPPORTED: &str = "a diffusers directory (model_index.json with StableDiffusionPipeline, LDMPipeline, \
+    DDPMPipeline or DDIMPipeline), or an original checkpoint (one .safetensors file with its .yaml beside it: \
+    latent diffusion on ImageNet classes, or ermongroup/ddim)";
+
+/// What a model makes pictures from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelKind {
+    /// A prompt: Stable Diffusion.
+    TextToImage,
+    /// The label of a class: latent diffusion on ImageNet.
+    ClassConditional,
+    /// Nothing but noise: DDPM, unconditional latent diffusion.
+    Unconditional,
+}
+
+impl std::fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TextToImage => "text to image",
+            Self::ClassConditional => "class-conditional",
+            Self::Unconditional => "unconditional",
+        })
+    }
+}
+
+/// The files of a model, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelFiles {
+    /// `StableDiffusionPipeline` in diffusers' layout.
+    StableDiffusion(Box<StableDiffusionFiles>),
+    /// `LDMPipeline` in diffusers' layout: unconditional latent diffusion.
+    LatentDiffusion {
+        /// A `UNet2DModel`.
+        unet: Component,
+        /// A `VQModel`.
+        vqvae: Component,
+        /// The scheduler's `scheduler_config.json`.
+        scheduler: PathBuf,
+    },
+    /// `DDPMPipeline` or `DDIMPipeline` in diffusers' layout: a U-Net that makes pixels.
+    Pixels {
+        /// A `UNet2DModel`.
+        unet: Component,
+        /// The scheduler's `scheduler_config.json`.
+        scheduler: PathBuf,
+    },
+    /// Class-conditional latent diffusion as the original code lays it out: every network in one file.
+    OriginalLatentDiffusion(Original),
+    /// A U-Net that makes pixels, of the original DDIM code.
+    OriginalDdpm(Original),
+}
+
+/// A checkpoint in one file, and the YAML file that describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// The safetensors file.
+    pub weights: PathBuf,
+    /// The YAML file.
+    pub config: PathBuf,
+}
+
+impl ModelFiles {
+    /// What the model makes pictures from.
+    #[must_use]
+    pub fn kind(&self) -> ModelKind {
+        match self {
+            Self::StableDiffusion(_) => ModelKind::TextToImage,
+            Self::OriginalLatentDiffusion(_) => ModelKind::ClassConditional,
+            Self::LatentDiffusion { .. } | Self::Pixels { .. } | Self::OriginalDdpm(_) => {
+                ModelKind::Unconditional
+            }
+        }
+    }
+
+    /// Finds out what a path holds, from `model_index.json` or from the names of a checkpoint's tensors.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the path holds no model that is known here, saying what was looked for;
+    /// [`Error::Config`] and [`Error::Weights`] if files of it are missing, and [`Error::Io`] if one cannot be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let refuse = |problem: &str| Err(Error::option("model", format!("{} {problem}", path.display())));
+        if !path.exists() {
+            return refuse(&format!("does not exist, expected {SUPPORTED}"));
+        }
+        if !path.is_dir() {
+            return original_file(path);
+        }
+        let entries = path.read_dir().map_err(|source| Error::io(path, "list", source))?;
+        let files: Vec<PathBuf> =
+            entries.filter_map(std::result::Result::ok).map(|entry| entry.path()).collect();
+        if files.is_empty() {
+            return refuse(&format!("is empty, expected {SUPPORTED}"));
+        }
+        if path.join(INDEX).is_file() {
+            return directory(path);
+        }
+        match &with_extension(&files, &["safetensors"])[..] {
+            [] => refuse(&format!("holds no model; looked for {SUPPORTED}")),
+            [weights] => original_file(weights),
+            several => {
+                let names: Vec<String> = several.iter().map(|file| file_name(file)).collect();
+                refuse(&format!(
+                    "has no model_index.json and several checkpoints: choose one of {}",
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+}
+
+/// A directory with a `model_index.json`.
+fn directory(root: &Path) -> Result<ModelFiles> {
+    let index = root.join(INDEX);
+    let entries = read_object(&index)?;
+    match entries.get("_class_name").and_then(Value::as_str) {
+        Some("StableDiffusionPipeline") => {
+            let files = StableDiffusionFiles::find(root, &index, &entries)?;
+            Ok(ModelFiles::StableDiffusion(Box::new(files)))
+        }
+        Some("LDMPipeline") => {
+            check_class(&index, &entries, "unet", &["UNet2DModel"])?;
+            check_class(&index, &entries, "vqvae", &["VQModel"])?;
+            Ok(ModelFiles::LatentDiffusion {
+                unet: component(root, "unet", "diffusion_pytorch_model")?,
+                vqvae: component(root, "vqvae", "diffusion_pytorch_model")?,
+                scheduler: scheduler(root)?,
+            })
+        }
+        Some(class) if PIXEL_PIPELINES.contains(&class) => {
+            check_class(&index, &entries, "unet", &["UNet2DModel"])?;
+            // The first models of this kind have all files in one folder.
+            let unet = if root.join("unet").is_dir() {
+                component(root, "unet", "diffusion_pytorch_model")?
+            } else {
+                component_in(root, "diffusion_pytorch_model")?
+            };
+            Ok(ModelFiles::Pixels { unet, scheduler: scheduler(root)? })
+        }
+        Some(other) => {
+            let supported = ["StableDiffusionPipeline", "LDMPipeline"].into_iter().chain(PIXEL_PIPELINES);
+            let supported: Vec<&str> = supported.collect();
+            let problem = format!("found \"{other}\", supported are {}", supported.join(", "));
+            Err(Error::config(&index, "_class_name", problem))
+        }
+        None => Err(Error::config(&index, "_class_name", "is missing, expected the class of a pipeline")),
+    }
+}
+
+/// A checkpoint in one file, which its tensors' names tell apart.
+fn original_file(weights: &Path) -> Result<ModelFiles> {
+    match weights.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => {}
+        Some("ckpt" | "pt" | "pth" | "bin") => {
+            let problem = "is a PyTorch pickle, which is not read because it can run programs: load it in Python \
+                and save its tensors with safetensors.torch.save_file";
+            return Err(Error::weights_file(weights, problem));
+        }
+        _ => {
+            let problem = format!("{} is not a checkpoint; expected {SUPPORTED}", weights.display());
+            return Err(Error::option("model", problem));
+        }
+    }
+    let checkpoint = Checkpoint::open(&[weights.to_owned()])?;
+    let has = |name: &str| checkpoint.names().any(|other| other.starts_with(name));
+    if has("model.diffusion_model.") && has("cond_stage_model.embedding.") {
+        return Ok(ModelFiles::OriginalLatentDiffusion(original(weights)?));
+    }
+    if has("model.diffusion_model.") {
+        let problem = "holds a latent diffusion model without a table of classes (cond_stage_model.embedding), \
+            such as Stable Diffusion in one file, which is not supported yet: use the diffusers directory";
+        return Err(Error::weights_file(weights, problem));
+    }
+    if has("temb.dense.0.") || has("module.temb.dense.0.") {
+        return Ok(ModelFiles::OriginalDdpm(original(weights)?));
+    }
+    let problem = "is not a model by the names of its tensors: looked for model.diffusion_model.* with \
+        cond_stage_model.embedding.* (latent diffusion on classes) and temb.dense.* (ermongroup/ddim)";
+    Err(Error::weights_file(weights, problem))
+}
+
+/// The YAML file of a checkpoint: of the same name, or the only one beside it.
+fn original(weights: &Path) -> Result<Original> {
+    let of_name = ["yaml", "yml"].map(|extension| weights.with_extension(extension));
+    if let Some(config) = of_name.iter().find(|file| file.is_file()) {
+        return Ok(Original { weights: weights.to_owned(), config: config.clone() });
+    }
+    let folder = match weights.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let entries = folder.read_dir().map_err(|source| Error::io(folder, "list", source))?;
+    let files: Vec<PathBuf> = entries.filter_map(std::result::Result::ok).map(|entry| entry.path()).collect();
+    match &with_extension(&files, &["yaml", "yml"])[..] {
+        [config] => Ok(Original { weights: weights.to_owned(), config: (*config).clone() }),
+        [] => Err(Error::config_file(
+            &of_name[0],
+            "does not exist, but an original checkpoint needs the YAML file that describes it beside it",
+        )),
+        several => {
+            let names: Vec<String> = several.iter().map(|file| file_name(file)).collect();
+            let problem = format!("does not exist, and there are several others: {}", names.join(", "));
+            Err(Error::config_file(&of_name[0], problem))
+        }
+    }
+}
+
+fn with_extension<'a>(files: &'a [PathBuf], extensions: &[&str]) -> Vec<&'a PathBuf> {
+    let mut found: Vec<&PathBuf> = files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|found| extensions.iter().any(|one| found == *one)))
+        .collect();
+    found.sort();
+    found
+}
+
+fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
