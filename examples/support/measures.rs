@@ -238,3 +238,21 @@ impl Numbers {
         number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_other_programs() {
+        // the first ones of the seed 1234567 in widely used implementations
+        let mut numbers = Numbers(1_234_567);
+        let found = [numbers.next(), numbers.next(), numbers.next()];
+        assert_eq!(found, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        let mut seen = [0; 7];
+        for _ in 0..7000 {
+            seen[numbers.below(7)] += 1;
+        }
+        assert!(seen.iter().all(|count| (880..1120).contains(count)), "{seen:?}");
+    }
+}

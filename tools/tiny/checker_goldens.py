@@ -64,6 +64,20 @@ def disturbed(kind, scene, other, rng):
         return np.asarray(Image.fromarray(picture).resize((128, 230), Image.NEAREST))[50:178]
     if kind == "coarse":
         return np.asarray(Image.fromarray(picture).resize((21, 21), Image.BOX).resize((128, 128), Image.NEAREST))
+    if kind == "rimmed":  # most of the object has another colour than its middle
+        ring, dark = {**scene, "shape": "ring"}, {**scene, "shape": "ring", "color": "black"}
+        picture, empty = drawn(ring), to_bytes(render_backgrounds([scene]))[0]
+        alone = np.abs(drawn(dark).astype(int) - empty).sum(-1) > 350  # no shadow is as dark
+        rim = alone & ~ndimage.binary_erosion(alone, iterations=3)
+        return np.where(rim[..., None], COLORS[other["color"]], picture).astype(np.uint8)
+    if kind == "thin":  # nothing is left of the object when its rim is taken away
+        picture = to_bytes(render_backgrounds([scene]))[0].copy()
+        picture[30:100, 62:66] = COLORS[scene["color"]]
+        return picture
+    if kind.startswith("radius"):  # on both sides of where small ends
+        return drawn({**scene, "x": 0.5, "y": 0.5, "radius": float(kind.split()[1]) / 1000})
+    if kind.startswith("offset"):  # on both sides of where the center ends
+        return drawn({**scene, "x": 0.5 + float(kind.split()[1]) / 1000, "y": 0.5})
     if kind == "specks":
         picture = to_bytes(render_backgrounds([scene]))[0].copy()
         for number, side in enumerate((9, 10, 11, 12)):  # areas on both sides of the least area of an object
@@ -72,7 +86,9 @@ def disturbed(kind, scene, other, rng):
     raise ValueError(kind)
 
 
-KINDS = ["empty", "two objects", "noisy", "only noise", "blurred", "pale", "shifted", "stretched", "coarse", "specks"]
+KINDS = ["empty", "two objects", "noisy", "only noise", "blurred", "pale", "shifted", "stretched", "coarse", "specks",
+         "rimmed", "thin", "radius 190", "radius 195", "radius 200", "radius 205", "offset 105", "offset 115",
+         "offset -105", "offset -115", "offset 130"]
 
 
 def changed_captions(scene):

@@ -95,7 +95,8 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// The style of a series by its number. The first 21 differ; colour and form change together, so either is enough.
+    /// The style of a series by its number. The first 21 differ, without lines the first 14; colour and form change together,
+    /// so either is enough.
     pub(super) fn of(number: usize) -> Self {
         const DASHES: [&[f64]; 3] = [&[], &[7.0, 4.0], &[2.0, 3.0]];
         let round = number / INKS.len();
