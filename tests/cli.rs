@@ -156,7 +156,22 @@ fn devices_are_listed_one_a_line_without_a_prompt() {
 #[test]
 fn quiet_runs_write_files_and_say_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = short(&["--quiet", "--count", "2", "--stats", "stats.json", "--cache-interval", "2"]);
+    let arguments =
+        [
+            &[
+                "a large red circle",
+                "--steps",
+                "10",
+                "--width",
+                "64",
+                "--height",
+                "64",
+                "--scheduler",
+                "ddim",
+            ][..],
+            &["--quiet", "--count", "2", "--stats", "stats.json", "--cache-interval", "2"],
+        ]
+        .concat();
     let output = command(folder.path(), &arguments).output().unwrap();
     succeeded(&output);
     assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()), "it spoke");
@@ -170,7 +185,7 @@ fn quiet_runs_write_files_and_say_nothing() {
         assert!(statistics.get(field).is_some_and(|value| !value.is_null()), "{field} is missing");
     }
     let steps = statistics["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 2, "one step for each picture");
+    assert_eq!(steps.len(), 20, "ten steps for each picture");
     for field in ["index", "timestep", "kind", "gpu_ms", "cpu_ms"] {
         assert!(steps[0].get(field).is_some(), "steps: {field} is missing");
     }

@@ -403,7 +403,7 @@ fn config_rows() -> Vec<FileRow> {
             INDEX,
             Key("/_class_name", json!("StableDiffusionInpaintPipeline")),
             Config,
-            &["\"_class_name\"", "StableDiffusionInpaintPipeline", "supported is StableDiffusionPipeline"],
+            &["\"_class_name\"", "StableDiffusionInpaintPipeline", "supported are StableDiffusionPipeline"],
         ),
         (
             "SDXL",

@@ -72,9 +72,6 @@ pub fn token_embedding(
             return Err(positions.wrong(NAME, "positions", &format!("at least {tokens} rows")));
         }
     }
-    let output = recording.transient([images, tokens, channels], element);
-    let count = output.shape().count();
-    let mut first_row = 0;
     for (index, table) in tables.iter().enumerate() {
         let name = format!("tables[{index}]");
         let rows = table.shape().rows();
@@ -84,12 +81,18 @@ pub fn token_embedding(
             return Err(table.wrong(NAME, &name, "at least one row"));
         }
         extent(NAME, &name, table.shape().count())?;
+    }
+    let output = recording.transient([images, tokens, channels], element);
+    let count = output.shape().count();
+    let mut first_row = 0;
+    for (index, table) in tables.iter().enumerate() {
+        let rows = table.shape().rows();
         let params = Params {
             count: extent(NAME, "ids", count)?,
             tokens: extent(NAME, "ids", tokens)?,
-            channels: extent(NAME, &name, channels)?,
-            first_row: extent(NAME, &name, first_row)?,
-            rows: extent(NAME, &name, rows)?,
+            channels: extent(NAME, "tables", channels)?,
+            first_row: extent(NAME, "tables", first_row)?,
+            rows: extent(NAME, "tables", rows)?,
         };
         first_row += rows;
         recording.dispatch(Dispatch {

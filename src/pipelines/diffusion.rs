@@ -223,6 +223,9 @@ impl DiffusionPipeline {
             sigmas: request.sigmas,
             timestep_spacing: request.timestep_spacing,
         })?;
+        if let Some(cache) = &request.cache {
+            self.model.unet.check_skip_index(cache.branch)?;
+        }
         let guidance = guidance(&self.model, request)?;
         let (ids, mut told) = context_ids(&self.model, &request.condition, guidance.is_some(), shape[0])?;
         told.extend(warnings(request, kind, &trajectory));

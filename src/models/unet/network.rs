@@ -205,7 +205,11 @@ impl UNet {
         levels[levels.len() - 1 - block]
     }
 
-    fn check_skip_index(&self, skip_index: usize) -> Result<()> {
+    /// Checks that there is a skip tensor `s`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] saying which there are.
+    pub fn check_skip_index(&self, skip_index: usize) -> Result<()> {
         let count = self.skip_count();
         if skip_index < count {
             return Ok(());
