@@ -192,7 +192,6 @@ fn unets_that_would_compute_something_else_are_refused() {
         ("norm_num_groups", json!(5), "found 5, which does not divide 16 channels"),
         ("norm_num_groups", json!(null), "found null"),
         ("attention_head_dim", json!(5), "5 heads, which do not divide 16 channels"),
-        ("block_out_channels", json!([16, 32, 32, 4800]), "1200 values per head; supported are 1 to 1024"),
         ("attention_head_dim", json!([4, 4]), "found 2 entries, expected 4"),
         ("attention_head_dim", json!({}), "found {}, expected a positive integer"),
         ("cross_attention_dim", json!([32, 32, 64, 32]), "the same number for every level"),
@@ -279,6 +278,13 @@ fn autoencoders_are_read_or_refused() {
         ("vq_embed_dim", json!(4), "this key is not known"),
     ];
     refuses(read_vae, &vae(), &cases);
+}
+
+#[test]
+fn heads_beyond_the_kernels_are_refused() {
+    let wide = with(unet(), &json!({"block_out_channels": [16, 32, 32, 4800]}));
+    let message = read_unet(&wide).unwrap_err().to_string();
+    assert!(message.contains("1200 values per head; supported are 1 to 1024"), "{message}");
 }
 
 #[test]

@@ -7,11 +7,13 @@
 //! Everything here is pure: no tensor, no device.
 
 mod branch;
+mod gains;
 mod refresh;
 mod reuse;
 mod schedule;
 
 pub use branch::{describe_branch, parse_branch};
+pub use gains::gains;
 pub use refresh::Refresh;
 pub use reuse::Reuse;
 pub use schedule::CacheSchedule;

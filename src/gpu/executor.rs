@@ -102,6 +102,20 @@ impl Executor {
         self.profile.as_ref()
     }
 
+    /// Plays a program once with every dispatch timed by itself; `None` where the adapter has no timestamps.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) and other faults of the device.
+    pub fn time(&mut self, program: &Program) -> Result<Option<Profile>> {
+        if !self.gpu.has_timestamps() {
+            return Ok(None);
+        }
+        let running = self.profile.replace(Profile::default());
+        let outcome = self.play_profiled(program);
+        let timed = std::mem::replace(&mut self.profile, running);
+        outcome.map(|_| timed)
+    }
+
     /// The memory plan of the last [`Executor::prepare`].
     #[must_use]
     pub fn plan(&self) -> &SlotPlan {

@@ -33,6 +33,11 @@ impl Program {
         self.dispatches.len()
     }
 
+    /// Label and cost of every dispatch, in order.
+    pub fn costs(&self) -> impl Iterator<Item = (&str, Cost)> {
+        self.dispatches.iter().map(|dispatch| (dispatch.label.as_str(), dispatch.cost))
+    }
+
     /// The cost of one play.
     #[must_use]
     pub fn cost(&self) -> Cost {

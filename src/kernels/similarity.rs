@@ -83,6 +83,8 @@ pub struct Similarity {
     pub cosine: f64,
     /// `|left - right| / |left|`; 0 where both are zero.
     pub relative_l2: f64,
+    /// `|left - right|`.
+    pub distance: f64,
 }
 
 impl Similarity {
@@ -96,6 +98,7 @@ impl Similarity {
         Self {
             cosine: ratio(product, (left * right).sqrt(), if left == right { 1.0 } else { 0.0 }),
             relative_l2: ratio(difference, left, if difference == 0.0 { 0.0 } else { f64::INFINITY }).sqrt(),
+            distance: difference.sqrt(),
         }
     }
 }
@@ -123,8 +126,8 @@ mod tests {
         let mut sums = vec![0.0; 4 * GROUPS];
         sums[..8].copy_from_slice(&[18.0, 9.0, 36.0, 9.0, 32.0, 16.0, 64.0, 16.0]);
         let found = Similarity::from_partial_sums(&sums);
-        assert_eq!(found, Similarity { cosine: 1.0, relative_l2: 1.0 });
+        assert_eq!(found, Similarity { cosine: 1.0, relative_l2: 1.0, distance: 5.0 });
         let zeros = Similarity::from_partial_sums(&vec![0.0; 4 * GROUPS]);
-        assert_eq!(zeros, Similarity { cosine: 1.0, relative_l2: 0.0 });
+        assert_eq!(zeros, Similarity { cosine: 1.0, relative_l2: 0.0, distance: 0.0 });
     }
 }

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use super::cache::{CacheRun, warnings};
 use super::checks::{context_ids, guidance, sample_shape, usual_steps};
+use super::frame::Plan;
 use super::loading::load_model;
 use super::model::Model;
-use super::run::{Plan, Run};
+use super::run::Run;
 use super::statistics::{Played, StepKind};
 use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
@@ -59,6 +60,15 @@ pub(super) struct Prepared {
     /// For every picture, or one for all.
     pub(super) ids: Vec<Vec<u32>>,
     pub(super) warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// What decides the shapes of a run.
+    pub(super) fn plan(&self, storage: StorageType) -> Plan<'_> {
+        let [_, _, height, width] = self.shape;
+        let element = storage.element();
+        Plan { size: [height, width], trajectory: &self.trajectory, guidance: self.guidance, element }
+    }
 }
 
 impl DiffusionPipeline {
@@ -181,15 +191,9 @@ impl DiffusionPipeline {
         if progress(Progress::Encoding).is_break() {
             return Err(Error::Cancelled { completed: 0, steps: calls * prepared.shape[0] });
         }
-        let [_, _, height, width] = prepared.shape;
-        let plan = Plan {
-            size: [height, width],
-            trajectory: &prepared.trajectory,
-            guidance: prepared.guidance,
-            cache: cache.as_ref().map(CacheRun::plan),
-            element: self.storage.element(),
-        };
-        let run = Run::prepare(&self.model, &plan, &mut self.memory, &mut self.executor)?;
+        let plan = prepared.plan(self.storage);
+        let kept = cache.as_ref().map(CacheRun::plan);
+        let run = Run::prepare(&self.model, &plan, kept, &mut self.memory, &mut self.executor)?;
         // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
         let mut source = request.generator.seeded(request.seed);
         let noise = match &request.latents {

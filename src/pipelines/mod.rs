@@ -1,8 +1,10 @@
 //! Whole runs: from a request to pictures.
 
+mod analysis;
 mod cache;
 mod checks;
 mod diffusion;
+mod frame;
 mod latents;
 mod loading;
 mod model;
@@ -11,6 +13,7 @@ mod run;
 mod statistics;
 mod table;
 
+pub use analysis::{Analysis, AnalysisOptions, BranchAnalysis, Stage};
 pub use diffusion::{DiffusionPipeline, Generation};
 pub use latents::Latents;
 pub use loading::load_network;

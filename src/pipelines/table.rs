@@ -1,6 +1,6 @@
 //! The scheduler's plan as the table that kernels read.
 
-use super::run::floats;
+use super::frame::floats;
 use crate::kernels::scheduler_step;
 use crate::schedulers::{Limit, Trajectory};
 

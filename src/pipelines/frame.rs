@@ -1,0 +1,217 @@
+//! What every run has on the device, whatever it does between a sample and its update.
+
+use crate::error::Result;
+use crate::gpu::recording::Recording;
+use crate::gpu::{Executor, Memory, Program};
+use crate::kernels::dynamic_threshold::dynamic_threshold;
+use crate::kernels::guidance::{GuidanceConfig, guidance};
+use crate::kernels::pixels::pixels;
+use crate::kernels::scale_model_input::scale_model_input;
+use crate::kernels::scheduler_step::scheduler_step;
+use crate::models::unet::Conditioning;
+use crate::pipelines::model::Model;
+use crate::pipelines::table::{row_length, rows};
+use crate::schedulers::{Limit, Trajectory};
+use crate::tensor::{ElementType, Tensor};
+
+/// What decides the shapes of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    /// Height and width of the sample.
+    pub(super) size: [usize; 2],
+    pub(super) trajectory: &'a Trajectory,
+    /// `None` without classifier-free guidance.
+    pub(super) guidance: Option<GuidanceConfig>,
+    pub(super) element: ElementType,
+}
+
+/// The persistent tensors of a run, and the recordings that all runs share.
+#[derive(Debug)]
+pub(super) struct Frame {
+    /// `[1, h, w, C]`.
+    pub(super) shape: [usize; 4],
+    /// Samples of one call of the U-Net: two with guidance.
+    pub(super) copies: usize,
+    pub(super) conditioning: Conditioning,
+    pub(super) element: ElementType,
+    /// `[copies, T]`: what stands for no condition first. `None` for a model without a condition.
+    ids: Option<Tensor>,
+    /// `[1 + history, h * w * C]`.
+    state: Tensor,
+    table: Tensor,
+    /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
+    noise: Option<Tensor>,
+    /// What is decoded, `[1, h, w, C]`.
+    sample: Tensor,
+    /// `[1, H, W]`, packed.
+    pixels: Tensor,
+    guidance: Option<GuidanceConfig>,
+    /// Ratio and largest bound of dynamic thresholding.
+    quantile: Option<[f32; 2]>,
+}
+
+impl Frame {
+    pub(super) fn new(model: &Model, plan: &Plan<'_>) -> Self {
+        let copies = if plan.guidance.is_some() { 2 } else { 1 };
+        let channels = model.unet.config().in_channels;
+        let [height, width] = plan.size;
+        let trajectory = plan.trajectory;
+        let shape = [1, height, width, channels];
+        let calls = trajectory.calls.len();
+
+        let tokens = model.conditioner.tokens();
+        let planes = [1 + trajectory.history, height * width * channels];
+        let row = row_length(trajectory);
+        let side = model.decoder.upsampling();
+        let stored = model.decoder.sample_element(plan.element);
+        Self {
+            shape,
+            copies,
+            conditioning: model.unet.conditioning(copies, tokens, calls),
+            element: plan.element,
+            ids: (tokens > 0).then(|| Tensor::external("ids", [copies, tokens], ElementType::U32)),
+            state: Tensor::external("latents", planes, ElementType::F32),
+            table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
+            noise: trajectory.draws_noise().then(|| Tensor::external("noise", shape, ElementType::F32)),
+            sample: Tensor::external("decoded_sample", shape, stored),
+            pixels: Tensor::external("pixels", [1, height * side, width * side], ElementType::U32),
+            guidance: plan.guidance,
+            quantile: quantile(trajectory),
+        }
+    }
+
+    /// Everything that is to be allocated.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let own = [&self.state, &self.table, &self.sample, &self.pixels];
+        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.ids)
+    }
+
+    /// Records the condition, and what follows from it once per run.
+    pub(super) fn record_condition(&self, model: &Model, executor: &Executor) -> Result<Recording> {
+        let mut recording = executor.recording("condition");
+        let context = match &self.ids {
+            Some(ids) => model.conditioner.record(&mut recording, ids)?, // [N, T, D]
+            None => None,
+        };
+        {
+            let unet = &mut recording.scope("unet");
+            model.unet.record_conditioning(unet, context.as_ref(), &self.conditioning)?;
+        }
+        Ok(recording)
+    }
+
+    /// Records the sample as the U-Net wants it: `[copies, h, w, C]`.
+    pub(super) fn record_input(&self, recording: &mut Recording) -> Result<Tensor> {
+        let recording = &mut recording.scope("scheduler");
+        let step = self.conditioning.step();
+        scale_model_input(recording, &self.state, &self.table, step, self.shape, self.copies, self.element)
+    }
+
+    /// Records guidance: a prediction `[copies, h, w, C]` to the model's output `[1, h, w, C]`, f32.
+    pub(super) fn record_guidance(&self, recording: &mut Recording, prediction: &Tensor) -> Result<Tensor> {
+        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.as_ref())
+    }
+
+    /// Records the scheduler's update of the sample with the model's output `[1, h, w, C]`.
+    pub(super) fn record_update(&self, recording: &mut Recording, output: &Tensor) -> Result<()> {
+        let recording = &mut recording.scope("scheduler");
+        let (state, table, step) = (&self.state, &self.table, self.conditioning.step());
+        let threshold = match self.quantile {
+            Some(limits) => Some(dynamic_threshold(recording, state, output, table, step, limits)?), // [1]
+            None => None,
+        };
+        scheduler_step(recording, state, output, [self.noise.as_ref(), threshold.as_ref()], table, step)
+    }
+
+    /// Records the picture.
+    pub(super) fn record_decode(&self, model: &Model, executor: &Executor) -> Result<Recording> {
+        let mut recording = executor.recording("decode");
+        let image = model.decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
+        let packed = pixels(&mut recording, &image)?; // [1, H, W]
+        recording.place(&packed, &self.pixels);
+        Ok(recording)
+    }
+
+    /// Writes what is constant over the run.
+    pub(super) fn begin(&self, model: &Model, trajectory: &Trajectory, memory: &mut Memory) -> Result<()> {
+        let timesteps = floats(&trajectory.timesteps);
+        memory.write(self.conditioning.timesteps(), 0, bytemuck::cast_slice(&timesteps))?;
+        let frequencies = model.unet.frequencies();
+        memory.write(self.conditioning.frequencies(), 0, bytemuck::cast_slice(&frequencies))?;
+        memory.write(&self.table, 0, bytemuck::cast_slice(&rows(trajectory)))
+    }
+
+    /// Writes the ids of a condition.
+    pub(super) fn write_condition(&self, ids: &[u32], memory: &mut Memory) -> Result<()> {
+        match &self.ids {
+            Some(tensor) => memory.write(tensor, 0, bytemuck::cast_slice(ids)),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a picture from its initial sample, `[h, w, C]`, already of the scheduler's sigma.
+    pub(super) fn start(&self, sample: &[f32], memory: &mut Memory) -> Result<()> {
+        let planes = self.state.shape().extents()[0];
+        let mut state = sample.to_vec();
+        state.resize(planes * sample.len(), 0.0);
+        memory.write(&self.state, 0, bytemuck::cast_slice(&state))
+    }
+
+    /// Writes what belongs to one call.
+    pub(super) fn write_call(&self, call: usize, noise: Option<&[f32]>, memory: &mut Memory) -> Result<()> {
+        if let (Some(tensor), Some(values)) = (&self.noise, noise) {
+            memory.write(tensor, 0, bytemuck::cast_slice(values))?;
+        }
+        let row = u32::try_from(call).unwrap_or(u32::MAX);
+        memory.write(self.conditioning.step(), 0, bytemuck::bytes_of(&row))
+    }
+
+    /// The denoised sample, `[h, w, C]`, once everything submitted is done.
+    pub(super) fn denoised(&self, memory: &Memory) -> Result<Vec<f32>> {
+        let mut values: Vec<f32> = bytemuck::pod_collect_to_vec(&memory.read(&self.state)?);
+        values.truncate(self.state.shape().channels());
+        Ok(values)
+    }
+
+    /// Decodes a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
+    pub(super) fn decode(
+        &self,
+        sample: &[f32],
+        program: &Program,
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<(u32, u32, Vec<u8>)> {
+        let bytes = match self.sample.element() {
+            ElementType::F16 => {
+                sample.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()
+            }
+            _ => bytemuck::cast_slice(sample).to_vec(),
+        };
+        memory.write(&self.sample, 0, &bytes)?;
+        executor.play(program)?;
+        let packed = memory.read(&self.pixels)?;
+        let extents = self.pixels.shape().extents();
+        let side = |index: usize| u32::try_from(extents[index]).unwrap_or(u32::MAX);
+        let rgb = packed.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Ok((side(2), side(1), rgb))
+    }
+}
+
+/// Ratio and largest bound of dynamic thresholding, if the sampler does that.
+fn quantile(trajectory: &Trajectory) -> Option<[f32; 2]> {
+    let mut limits = trajectory.calls.iter().filter_map(|call| call.prediction.map(|found| found.limit));
+    limits.find_map(|limit| match limit {
+        Limit::Quantile { ratio, most } => {
+            #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
+            let limits = [ratio as f32, most as f32];
+            Some(limits)
+        }
+        Limit::Clamp { .. } => None,
+    })
+}
+
+/// What the device computes with.
+pub(super) fn floats(values: &[f64]) -> Vec<f32> {
+    #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
+    values.iter().map(|&value| value as f32).collect()
+}
