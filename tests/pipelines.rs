@@ -3,29 +3,23 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values fit their storage")]
 
+#[path = "support/loops.rs"]
+mod loops;
 mod support;
 
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use deepcache::Error;
-use deepcache::deepcache::CacheSchedule;
-use deepcache::gpu::{Gpu, PlanMode};
+use deepcache::gpu::PlanMode;
 use deepcache::image::Picture;
 use deepcache::pipelines::{
-    CacheOptions, Condition, DiffusionPipeline, Generation, Latents, LoadOptions, Progress, Request,
-    StorageType,
+    CacheOptions, DiffusionPipeline, Generation, LoadOptions, Progress, Request, StorageType,
 };
 use deepcache::schedulers::SchedulerKind;
+use loops::{GPU, PIXEL_LIMIT, check_loop, copy_directory, load, loops, number, run};
 use serde_json::Value;
-use support::{Goldens, json, max_abs, relative_l2, repository};
-
-/// How far a picture may be from the reference's, of 255.
-const PIXEL_LIMIT: u8 = 2;
-
-static GPU: LazyLock<Arc<Gpu>> =
-    LazyLock::new(|| Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}"))));
+use support::{Goldens, json, relative_l2, repository};
 
 type Shared = LazyLock<Mutex<DiffusionPipeline>>;
 
@@ -33,119 +27,8 @@ static SD1: Shared =
     LazyLock::new(|| Mutex::new(load(&repository("tests/goldens/sd1/model"), StorageType::F32)));
 static TINY: Shared = LazyLock::new(|| Mutex::new(load(&repository("assets/tiny"), StorageType::F32)));
 
-fn load(directory: &Path, storage: StorageType) -> DiffusionPipeline {
-    DiffusionPipeline::load_on(GPU.clone(), directory, Some(storage))
-        .unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn run(pipeline: &mut DiffusionPipeline, request: &Request) -> Generation {
-    pipeline.generate(request, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"))
-}
-
 fn with<T>(shared: &Shared, work: impl FnOnce(&mut DiffusionPipeline) -> T) -> T {
     work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-fn number(value: &Value) -> usize {
-    value.as_u64().unwrap() as usize
-}
-
-/// The loops of the sd1 manifest whose names pass the filter.
-fn loops(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
-    let manifest = json("sd1/manifest.json");
-    let all = manifest["cases"].as_array().unwrap().iter();
-    let found: Vec<Value> = all
-        .filter(|case| case["kind"] == "loop" && wanted(case["name"].as_str().unwrap()))
-        .cloned()
-        .collect();
-    assert!(!found.is_empty(), "the manifest has such loops");
-    found
-}
-
-fn request(case: &Value, prompt: &Value) -> Request {
-    let params = &case["params"];
-    let side = |index: usize| Some(8 * number(&params["hw"][index]));
-    let cache = params["branch"].as_u64().map(|branch| {
-        let full = params["full_calls"].as_array().unwrap().iter().map(number).collect();
-        let schedule = match params["cache"][0].as_u64() {
-            // The helper of the reference looks repeated timesteps up by value; ours counts calls.
-            Some(interval) if params["sched"] != "pndm" => {
-                CacheSchedule::Uniform { interval: interval as usize }
-            }
-            _ => CacheSchedule::List(full),
-        };
-        CacheOptions { schedule, ..CacheOptions::uniform(1, branch as usize) }
-    });
-    let scheduler = if params["sched"] == "pndm" { SchedulerKind::Pndm } else { SchedulerKind::Ddim };
-    Request {
-        condition: Condition::Prompt {
-            prompt: prompt.as_str().unwrap().to_owned(),
-            negative_prompt: params["negative_prompt"].as_str().unwrap_or_default().to_owned(),
-        },
-        steps: Some(number(&params["steps"])),
-        guidance_scale: params["guidance"].as_f64(),
-        scheduler: Some(scheduler),
-        eta: params["eta"].as_f64().unwrap_or(0.0),
-        seed: params["seed"].as_u64().unwrap(),
-        height: side(0),
-        width: side(1),
-        cache,
-        ..Request::unconditional()
-    }
-}
-
-/// Runs a loop from its seed, and compares latents and, where the reference has one, the picture.
-fn check_loop(pipeline: &mut DiffusionPipeline, case: &Value) {
-    let name = case["name"].as_str().unwrap();
-    let goldens = Goldens::open(&format!("sd1/{}", case["file"].as_str().unwrap()));
-    let prompts = &case["params"]["prompt"];
-    let expected = goldens.tensor("out.latents");
-    let mut latents = Vec::new();
-    if let Some(prompts) = prompts.as_array() {
-        // Two prompts in one batch: each by itself from its half of the noise.
-        let noise = goldens.tensor("in.latents");
-        let half = noise.values.len() / prompts.len();
-        for (prompt, noise) in prompts.iter().zip(noise.values.chunks_exact(half)) {
-            let shape = [1, expected.shape[1], expected.shape[2], expected.shape[3]];
-            let noise = noise.iter().map(|&value| value as f32).collect();
-            let noise = Some(Latents::new(shape, noise).unwrap());
-            let generation = run(pipeline, &Request { latents: noise, ..request(case, prompt) });
-            latents.extend_from_slice(generation.latents.values());
-        }
-    } else {
-        let generation = run(pipeline, &request(case, prompts));
-        latents.extend_from_slice(generation.latents.values());
-        if goldens.names().iter().any(|name| name == "out.image") {
-            let image = goldens.tensor("out.image");
-            let apart = pixels_apart(&generation.pictures[0], &image.values);
-            println!("{name}: picture within {apart} of 255");
-            assert!(apart <= PIXEL_LIMIT, "{name}: {apart} of 255");
-        }
-        let full: Vec<usize> = case["params"]["full_calls"].as_array().unwrap().iter().map(number).collect();
-        let steps = &generation.statistics.steps;
-        let ours = steps.iter().filter(|step| step.kind == deepcache::pipelines::StepKind::Full);
-        assert_eq!(ours.map(|step| step.index).collect::<Vec<_>>(), full, "{name}: full calls");
-    }
-    let found: Vec<f64> = latents.iter().map(|&value| f64::from(value)).collect();
-    let (relative, absolute) = (relative_l2(&found, &expected.values), max_abs(&found, &expected.values));
-    println!("{name}: relative l2 {relative:.2e}, max abs {absolute:.2e}");
-    let limit = |key: &str| case["tolerance"][key].as_f64().unwrap();
-    assert!(
-        relative <= limit("rel_l2") && absolute <= limit("max_abs"),
-        "{name}: {relative:.2e}, {absolute:.2e}"
-    );
-}
-
-/// The largest difference between a picture and the reference's values of -1 to 1, `[3, H, W]`.
-fn pixels_apart(picture: &Picture, image: &[f64]) -> u8 {
-    let area = image.len() / 3;
-    assert_eq!(picture.pixels.len(), image.len(), "the picture has the reference's size");
-    let apart = picture.pixels.iter().enumerate().map(|(index, &found)| {
-        let value = image[(index % 3) * area + index / 3];
-        let expected = (255.0 * (value / 2.0 + 0.5).clamp(0.0, 1.0)).round_ties_even() as u8;
-        found.abs_diff(expected)
-    });
-    apart.max().unwrap()
 }
 
 #[test]
@@ -189,19 +72,6 @@ fn timestep_spacings_come_from_the_scheduler_config() {
         loops(|name| name.starts_with("loop_ddim") && name.ends_with(spacing))
             .iter()
             .for_each(|case| check_loop(&mut pipeline, case));
-    }
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 
