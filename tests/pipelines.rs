@@ -1,7 +1,6 @@
 //! Whole runs against diffusers and DeepCache: the final latents and the pictures.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values fit their storage")]
+#![expect(clippy::unwrap_used, reason = "a test program that prints its errors")]
 
 #[path = "support/loops.rs"]
 mod loops;

@@ -1,6 +1,8 @@
 //! Loops of the reference for Stable Diffusion v1: requests from its manifest, and how near their results come.
 
 #![allow(dead_code, reason = "each test binary uses a part of this module")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may fail, and tell how near they came")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values fit their storage")]
 
 use std::ops::ControlFlow;
 use std::path::Path;
