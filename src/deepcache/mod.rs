@@ -7,13 +7,16 @@
 //! Everything here is pure: no tensor, no device.
 
 mod branch;
-mod gains;
+mod placement;
+mod planning;
+mod profile;
 mod refresh;
 mod reuse;
 mod schedule;
 
 pub use branch::{describe_branch, parse_branch};
-pub use gains::gains;
+pub use planning::{Budget, Placement, Plan};
+pub use profile::{BranchProfile, CacheProfile, ProfileSubject, Trial};
 pub use refresh::Refresh;
 pub use reuse::Reuse;
 pub use schedule::CacheSchedule;

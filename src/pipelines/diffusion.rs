@@ -55,6 +55,7 @@ pub struct Generation {
 pub(super) struct Prepared {
     /// `[N, C, h, w]`.
     pub(super) shape: [usize; 4],
+    pub(super) scheduler: SchedulerKind,
     pub(super) trajectory: Trajectory,
     pub(super) guidance: Option<GuidanceConfig>,
     /// For every picture, or one for all.
@@ -233,7 +234,7 @@ impl DiffusionPipeline {
         let guidance = guidance(&self.model, request)?;
         let (ids, mut told) = context_ids(&self.model, &request.condition, guidance.is_some(), shape[0])?;
         told.extend(warnings(request, kind, &trajectory));
-        Ok(Prepared { shape, trajectory, guidance, ids, warnings: told })
+        Ok(Prepared { shape, scheduler: kind, trajectory, guidance, ids, warnings: told })
     }
 }
 

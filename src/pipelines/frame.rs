@@ -36,8 +36,8 @@ pub(super) struct Frame {
     pub(super) element: ElementType,
     /// `[copies, T]`: what stands for no condition first. `None` for a model without a condition.
     ids: Option<Tensor>,
-    /// `[1 + history, h * w * C]`.
-    state: Tensor,
+    /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
+    pub(super) state: Tensor,
     table: Tensor,
     /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
     noise: Option<Tensor>,

@@ -46,6 +46,18 @@ impl Latents {
         &self.values
     }
 
+    /// How far these are from others: the root mean square of the differences.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the shapes differ.
+    pub fn distance(&self, other: &Self) -> Result<f64> {
+        if self.shape != other.shape {
+            let problem = format!("{:?} cannot be compared with {:?}", self.shape, other.shape);
+            return Err(Error::option("latents", problem));
+        }
+        Ok(distance(&self.values, &other.values))
+    }
+
     /// Reads the tensor `latents` of a safetensors file.
     ///
     /// # Errors
@@ -110,6 +122,14 @@ impl Latents {
         }
         Self::new([pictures.len(), channels, height, width], values)
     }
+}
+
+/// The root mean square of the differences.
+pub(super) fn distance(left: &[f32], right: &[f32]) -> f64 {
+    let squares = left.iter().zip(right).map(|(left, right)| (f64::from(*left) - f64::from(*right)).powi(2));
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 values")]
+    let count = left.len() as f64;
+    (squares.sum::<f64>() / count).sqrt()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::deepcache::{CacheSchedule, Reuse};
+use crate::deepcache::{CacheSchedule, Plan, Reuse};
 use crate::error::{Error, Result};
 use crate::pipelines::Latents;
 use crate::random::Generator;
@@ -75,6 +75,13 @@ impl CacheOptions {
     #[must_use]
     pub fn uniform(interval: usize, branch: usize) -> Self {
         Self { schedule: CacheSchedule::Uniform { interval }, branch, reuse: Reuse::Hold, warm_up: 0 }
+    }
+
+    /// What was planned from a profile.
+    #[must_use]
+    pub fn planned(plan: &Plan) -> Self {
+        let schedule = CacheSchedule::List(plan.full.clone());
+        Self { schedule, branch: plan.branch, reuse: plan.reuse, warm_up: 0 }
     }
 }
 
