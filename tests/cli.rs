@@ -1,56 +1,18 @@
 //! The program `generate`, as a user or a script runs it: exit codes, messages, files.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#[path = "support/program.rs"]
+mod program;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use deepcache::pipelines::Latents;
+use program::{command_of, failed, names, succeeded, text};
 use serde_json::Value;
 
-/// The example, which cargo builds before it runs the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.parent().unwrap().parent().unwrap().join("examples");
-    let path = built.join(format!("generate{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is missing: run `cargo build --example generate`", path.display());
-    path
-}
-
 fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command.current_dir(folder).args(arguments);
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
-/// Checks that a run failed with this exit code and one line of error that holds these words.
-fn failed(name: &str, output: &Output, code: i32, words: &[&str]) {
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{name}: {said}");
-    assert!(output.stdout.is_empty(), "{name}: printed {}", text(&output.stdout));
-    assert!(said.starts_with("error: "), "{name}: {said}");
-    assert_eq!(said.trim_end().lines().count(), 1, "{name}: {said}");
-    assert!(!said.contains("panicked"), "{name}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{name}: \"{said}\" does not say \"{word}\"");
-    }
-}
-
-fn succeeded(output: &Output) {
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    command_of("generate", folder, arguments)
 }
 
 /// A folder and the arguments of a run that takes little time.
@@ -135,9 +97,11 @@ fn help_names_every_option() {
     let output = command(Path::new("."), &["--help"]).output().unwrap();
     succeeded(&output);
     let help = text(&output.stdout);
-    let options = "PROMPT --model --negative-prompt --steps --guidance-scale --scheduler --seed --width --height \
-        --count --cache-interval --cache-branch --device --list-devices --dtype --output --latents \
-        --save-latents --stats --quiet";
+    let options = "PROMPT --model --negative-prompt --class-label --steps --guidance-scale --guidance-rescale \
+        --scheduler --eta --sigmas --timestep-spacing --seed --rng --width --height --count --cache-interval \
+        --cache-schedule --cache-branch --cache-threshold --cache-forecast --cache-warm-up --cache-profile \
+        --cache-budget --cache-speedup --device --list-devices --dtype --output --latents --save-latents --stats \
+        --profile --quiet";
     for option in options.split_whitespace() {
         assert!(help.contains(option), "{option} is not in:\n{help}");
     }

@@ -5,48 +5,33 @@
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
 
 mod cache;
+#[path = "../support/command/mod.rs"]
+mod command;
 mod options;
 mod parameters;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use deepcache::deepcache::describe_branch;
-use deepcache::gpu::list_adapters;
+use command::{check_names, interrupt, list_devices, program, progress_bar};
 use deepcache::image::{check_writable, write_whole};
-use deepcache::pipelines::{DiffusionPipeline, Generation, Latents, Progress, Request};
+use deepcache::pipelines::{Generation, Latents, Request};
 use deepcache::weights::ModelFiles;
 use deepcache::{Error, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-use options::{Options, check_names};
+use options::Options;
 use parameters::parameters;
 
 fn main() -> ExitCode {
-    let options = match Options::read() {
-        Ok(options) => options,
-        Err(message) => {
-            eprintln!("error: {message}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", Options::explain(&error));
-            ExitCode::from(if matches!(error, Error::Option { .. }) { 2 } else { 1 })
-        }
-    }
+    program(run)
 }
 
 fn run(options: &Options) -> Result<()> {
-    if options.list_devices {
+    if options.model.list_devices {
         return list_devices();
     }
-    let load_options = options.load_options()?;
-    let mut request = options.request(ModelFiles::open(&options.model)?.kind())?;
+    options.model.load_options()?;
+    let mut request = options.request(ModelFiles::open(&options.model.model)?.kind())?;
     if let Some(path) = &options.latents {
         let latents = Latents::read(path)?;
         let count = latents.shape()[0];
@@ -71,37 +56,28 @@ fn run(options: &Options) -> Result<()> {
     for path in files {
         check_writable(path)?;
     }
-    let mut pipeline = DiffusionPipeline::load(&options.model, &load_options)?;
-    check_names(options, pipeline.classes())?;
+    let mut pipeline = options.model.load()?;
+    check_names(&options.conditions, pipeline.classes())?;
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
-    request.cache = options.cache.options(pipeline.layers_per_block())?;
+    let cache = options.cache.choose(&pipeline, &request)?;
+    request.cache = cache.as_ref().map(|cache| cache.options.clone());
     if options.profile {
         pipeline.start_profile();
     }
     if !options.quiet {
-        let adapter = pipeline.gpu().description();
-        let model = options.model.file_name().unwrap_or(options.model.as_os_str()).to_string_lossy();
-        eprintln!("{model} ({}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
-        if let Some(cache) = &request.cache {
-            eprintln!("DeepCache: {}", describe_branch(cache.branch, pipeline.layers_per_block()));
-        }
-        if pipeline.gpu().is_software() {
-            eprintln!(
-                "no GPU here: a software driver computes on the CPU, slowly; its first run compiles for a while"
-            );
+        options.model.introduce(&pipeline);
+        if let Some(cache) = &cache {
+            cache.introduce(pipeline.layers_per_block());
         }
     }
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    // Without a handler Ctrl-C ends the program at once, which leaves no half file either.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    let stopped = interrupt();
     let bar = progress_bar(options.quiet);
     let outcome = pipeline.generate(&request, |progress| {
-        show(&bar, progress);
-        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        bar.show(progress);
+        if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    bar.finish_and_clear();
+    bar.finish();
     let generation = outcome?;
     for warning in &generation.warnings {
         eprintln!("warning: {warning}");
@@ -153,45 +129,4 @@ fn numbered(path: &Path, number: usize, count: usize) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
     path.with_file_name(format!("{stem}-{number}{}", extension.unwrap_or_default()))
-}
-
-fn list_devices() -> Result<()> {
-    let adapters = list_adapters();
-    if adapters.is_empty() {
-        return Err(Error::NoAdapter { wanted: None, found: Vec::new() });
-    }
-    for adapter in adapters {
-        println!("{adapter}");
-    }
-    Ok(())
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// Waiting for something that cannot be counted.
-fn waiting() -> ProgressStyle {
-    style("{msg} [{elapsed}]")
-}
-
-fn progress_bar(quiet: bool) -> ProgressBar {
-    if quiet { ProgressBar::hidden() } else { ProgressBar::new(0).with_style(waiting()) }
-}
-
-fn show(bar: &ProgressBar, progress: Progress) {
-    match progress {
-        Progress::Encoding => bar.set_message("preparing and encoding the prompt"),
-        Progress::Denoising { completed, of, .. } => {
-            bar.set_style(style("denoising {wide_bar} {pos}/{len} [{elapsed} < {eta}]"));
-            bar.set_length(of as u64);
-            bar.set_position(completed as u64);
-        }
-        Progress::Decoding { .. } => {
-            bar.set_style(waiting());
-            bar.set_message("decoding");
-        }
-        _ => {}
-    }
-    bar.tick();
 }

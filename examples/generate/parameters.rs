@@ -45,7 +45,7 @@ pub(crate) fn parameters(
     facts.push(noise);
     let picture = &generation.pictures[number];
     facts.push(format!("Size: {}x{}", picture.width, picture.height));
-    facts.extend(options.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
+    facts.extend(options.model.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
     if let Some(cache) = &request.cache {
         facts.extend(cache_facts(cache));
         let full = steps[number * calls..(number + 1) * calls].iter();

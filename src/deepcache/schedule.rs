@@ -125,6 +125,11 @@ impl CacheSchedule {
         let full = match self {
             Self::List(full) => {
                 check_list(full)?;
+                if let Some(last) = full.last().filter(|last| **last >= calls.max(1)) {
+                    let problem =
+                        format!("list: call {last} is beyond the run's {calls} calls, which count from 0");
+                    return Err(Error::option("cache schedule", problem));
+                }
                 full.clone()
             }
             Self::Uniform { interval: 0 } | Self::Quadratic { interval: 0, .. } => {
@@ -294,9 +299,9 @@ mod tests {
 
     #[test]
     fn a_list_says_which_calls_are_full() {
-        let schedule = CacheSchedule::List(vec![0, 2, 9]);
+        let schedule = CacheSchedule::List(vec![0, 2]);
         assert_eq!(schedule.full_calls(4).unwrap().unwrap(), [true, false, true, false]);
-        for wrong in [vec![], vec![1, 2], vec![0, 3, 3], vec![0, 5, 4]] {
+        for wrong in [vec![], vec![1, 2], vec![0, 3, 3], vec![0, 3, 2], vec![0, 2, 9]] {
             assert!(CacheSchedule::List(wrong).full_calls(4).is_err());
         }
     }

@@ -1,0 +1,69 @@
+//! Which model, and on which device.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use deepcache::gpu::list_adapters;
+use deepcache::pipelines::{DiffusionPipeline, LoadOptions, StorageType};
+use deepcache::{Error, Result};
+
+/// The model that stands beside the examples: small, really trained, 128x128 pictures of coloured shapes.
+const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
+
+/// The model and the device.
+#[derive(Debug, Args)]
+pub(crate) struct ModelOptions {
+    /// The model: a directory of the diffusers layout (Stable Diffusion v1, latent diffusion, DDPM), or an original
+    /// checkpoint (.safetensors) with its YAML file beside it.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_MODEL, hide_default_value = true)]
+    pub(crate) model: PathBuf,
+
+    /// The GPU, by its number or a part of its name, as --list-devices shows them.
+    #[arg(long, value_name = "NAME", help_heading = "Device")]
+    device: Option<String>,
+
+    /// Show the GPUs of this machine and end.
+    #[arg(long, help_heading = "Device")]
+    pub(crate) list_devices: bool,
+
+    /// How values are stored: f16 or f32 [default: f16 on a GPU that can].
+    #[arg(long, value_name = "TYPE", help_heading = "Device")]
+    dtype: Option<String>,
+}
+
+impl ModelOptions {
+    /// Loads the model.
+    pub(crate) fn load(&self) -> Result<DiffusionPipeline> {
+        DiffusionPipeline::load(&self.model, &self.load_options()?)
+    }
+
+    /// What is checked before anything is read.
+    pub(crate) fn load_options(&self) -> Result<LoadOptions> {
+        let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
+        Ok(LoadOptions { device: self.device.clone(), storage })
+    }
+
+    /// Says what runs where.
+    pub(crate) fn introduce(&self, pipeline: &DiffusionPipeline) {
+        let adapter = pipeline.gpu().description();
+        let model = self.model.file_name().unwrap_or(self.model.as_os_str()).to_string_lossy();
+        eprintln!("{model} ({}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
+        if pipeline.gpu().is_software() {
+            eprintln!(
+                "no GPU here: a software driver computes on the CPU, slowly; its first run compiles for a while"
+            );
+        }
+    }
+}
+
+/// Shows the GPUs of this machine.
+pub(crate) fn list_devices() -> Result<()> {
+    let adapters = list_adapters();
+    if adapters.is_empty() {
+        return Err(Error::NoAdapter { wanted: None, found: Vec::new() });
+    }
+    for adapter in adapters {
+        println!("{adapter}");
+    }
+    Ok(())
+}

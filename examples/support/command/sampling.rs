@@ -1,0 +1,79 @@
+//! How pictures are denoised.
+
+use clap::Args;
+use deepcache::Result;
+use deepcache::pipelines::{Condition, Request};
+
+/// Steps, guidance, sampler, noise and size.
+#[derive(Debug, Args)]
+pub(crate) struct Sampling {
+    /// Denoising steps, 1 to 1000: more is finer and slower [default: 50 from text, 250 for classes, 100 otherwise,
+    /// 1000 with ddpm].
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<usize>,
+
+    /// How strictly the prompt or the class is followed; 1 or less switches guidance off and halves the work [default:
+    /// 7.5 from text, 1.5 for classes].
+    #[arg(long, value_name = "SCALE")]
+    guidance_scale: Option<f64>,
+
+    /// How much of guidance's effect on the contrast is taken back, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    guidance_rescale: f64,
+
+    /// The sampler: ddpm, ddim, pndm, euler, euler-ancestral, heun, dpm2, lms, dpmpp-2m, dpmpp-2m-sde, dpmpp-3m,
+    /// dpmpp-2s, unipc, deis or lcm [default: what the model says].
+    #[arg(long, value_name = "NAME", help_heading = "Sampler")]
+    pub(crate) scheduler: Option<String>,
+
+    /// DDIM's share of fresh noise in every step: 0 is deterministic, 1 is DDPM.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Sampler")]
+    eta: f64,
+
+    /// How noise levels are spaced: karras, exponential or beta [default: what the model says].
+    #[arg(long, value_name = "NAME", help_heading = "Sampler")]
+    sigmas: Option<String>,
+
+    /// How timesteps are spaced: leading, linspace, trailing; uniform or quadratic as the original DDIM code does
+    /// [default: what the model says].
+    #[arg(long, value_name = "NAME", help_heading = "Sampler")]
+    timestep_spacing: Option<String>,
+
+    /// Seed of all noise.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Whose random numbers the seed stands for: torch (PyTorch's on the CPU) or philox (CUDA's, the GPU seed of
+    /// AUTOMATIC1111 and stable-diffusion.cpp).
+    #[arg(long, value_name = "NAME", default_value = "torch")]
+    rng: String,
+
+    /// Width of the picture in pixels [default: what the model says].
+    #[arg(long, value_name = "PIXELS")]
+    width: Option<usize>,
+
+    /// Height of the picture in pixels [default: what the model says].
+    #[arg(long, value_name = "PIXELS")]
+    height: Option<usize>,
+}
+
+impl Sampling {
+    /// A request for one picture without a cache.
+    pub(crate) fn request(&self, condition: Condition) -> Result<Request> {
+        Ok(Request {
+            condition,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            guidance_rescale: self.guidance_rescale,
+            scheduler: self.scheduler.as_deref().map(str::parse).transpose()?,
+            eta: self.eta,
+            sigmas: self.sigmas.as_deref().map(str::parse).transpose()?,
+            timestep_spacing: self.timestep_spacing.as_deref().map(str::parse).transpose()?,
+            seed: self.seed,
+            generator: self.rng.parse()?,
+            width: self.width,
+            height: self.height,
+            ..Request::unconditional()
+        })
+    }
+}
