@@ -124,7 +124,7 @@ fn caches_that_make_no_sense_are_refused() {
         (&[&["--cache-schedule", "square"]], &["--cache-schedule", "\"square\""]),
         (&[&["--cache-schedule", "centered"]], &["--cache-schedule", "cache interval"]),
         (&[&["--cache-schedule", "list:0,5,99"]], &["--cache-schedule", "99"]),
-        (&[&["--cache-schedule", "list:3,5"]], &["--cache-schedule", "list:3,5"]),
+        (&[&["--cache-schedule", "[3, 5]"]], &["--cache-schedule", "[3, 5]"]),
         (&[&["--cache-schedule", "centered:15", "--cache-interval", "5"]], &["--cache-schedule", "15", "20"]),
         (&[&["--cache-threshold", "-1"]], &["--cache-threshold"]),
         (
