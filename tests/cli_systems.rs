@@ -125,8 +125,8 @@ fn caches_that_make_no_sense_are_refused() {
         (&[&["--cache-schedule", "centered"]], &["--cache-schedule", "cache interval"]),
         (&[&["--cache-schedule", "list:0,5,99"]], &["--cache-schedule", "99"]),
         (&[&["--cache-schedule", "[3, 5]"]], &["--cache-schedule", "[3, 5]"]),
-        (&[&["--cache-schedule", "centered:15", "--cache-interval", "5"]], &["--cache-schedule", "15", "20"]),
-        (&[&["--cache-threshold", "-1"]], &["--cache-threshold"]),
+        (&[&["--cache-schedule", "centered:25", "--cache-interval", "5"]], &["--cache-schedule", "25", "20"]),
+        (&[&["--cache-threshold", "0"]], &["--cache-threshold"]),
         (
             &[&["--cache-threshold", "0.2", "--cache-interval", "2"]],
             &["--cache-threshold", "--cache-interval"],
