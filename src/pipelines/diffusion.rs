@@ -139,6 +139,12 @@ impl DiffusionPipeline {
         self.model.scheduler.kind()
     }
 
+    /// Denoising steps of a request that does not say: those of the paper's experiments.
+    #[must_use]
+    pub fn usual_steps(&self, scheduler: Option<SchedulerKind>) -> usize {
+        usual_steps(&self.model, scheduler.or_else(|| self.own_scheduler()) == Some(SchedulerKind::Ddpm))
+    }
+
     /// Number of skip branches; DeepCache's branch is below it.
     #[must_use]
     pub fn skip_count(&self) -> usize {

@@ -1,6 +1,10 @@
 //! What the command lines of the examples have in common.
 
+#![allow(dead_code, unused_imports, reason = "each program uses a part of this module")]
+
+mod branches;
 mod condition;
+mod folder;
 mod model;
 mod progress;
 mod sampling;
@@ -12,9 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use deepcache::{Error, Result};
 
+pub(crate) use branches::parse_branches;
 pub(crate) use condition::{Conditions, check_names};
+pub(crate) use folder::Folder;
 pub(crate) use model::{ModelOptions, list_devices};
-pub(crate) use progress::progress_bar;
+pub(crate) use progress::{Bar, progress_bar};
 pub(crate) use sampling::Sampling;
 
 /// A program: its command line read, its work done, its errors told.

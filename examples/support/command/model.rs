@@ -1,6 +1,6 @@
 //! Which model, and on which device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use deepcache::gpu::list_adapters;
@@ -43,10 +43,23 @@ impl ModelOptions {
         Ok(LoadOptions { device: self.device.clone(), storage })
     }
 
+    /// Whether the model is the one that comes with deepcache.
+    pub(crate) fn is_default(&self) -> bool {
+        match (self.model.canonicalize(), Path::new(DEFAULT_MODEL).canonicalize()) {
+            (Ok(model), Ok(default)) => model == default,
+            _ => false,
+        }
+    }
+
+    /// The last part of its path.
+    pub(crate) fn name(&self) -> String {
+        self.model.file_name().unwrap_or(self.model.as_os_str()).to_string_lossy().into_owned()
+    }
+
     /// Says what runs where.
     pub(crate) fn introduce(&self, pipeline: &DiffusionPipeline) {
         let adapter = pipeline.gpu().description();
-        let model = self.model.file_name().unwrap_or(self.model.as_os_str()).to_string_lossy();
+        let model = self.name();
         eprintln!("{model} ({}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
         if pipeline.gpu().is_software() {
             eprintln!(
