@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use checker::{Checker, Scene, Verdict};
 use deepcache::image::Picture;
-use measures::{Better, Interval, bootstrap, paired_bootstrap, pareto_front, psnr, share, ssim};
+use measures::{Better, Interval, bootstrap, paired_bootstrap, pareto_front, psnr, quartiles, share, ssim};
 use serde_json::Value;
 use table::{Cell, Table};
 
@@ -141,6 +141,16 @@ fn pairing_finds_a_difference_that_the_means_hide() {
     near(opposite.lower, -difference.upper, 1e-3);
     let message = paired_bootstrap(&SCORES, &better[1..], 3).unwrap_err().to_string();
     assert_eq!(message, "paired values: one method has 12 and the other 11");
+}
+
+#[test]
+fn quartiles_are_those_of_numpy_whatever_the_outliers() {
+    // numpy.quantile([9.0, 1.0, 2.0, 4.0, 1e6], [0.5, 0.25, 0.75])
+    let five = quartiles(&[9.0, 1.0, 2.0, 4.0, 1e6]);
+    assert_eq!((five.estimate, five.lower, five.upper), (4.0, 2.0, 9.0), "five values");
+    // numpy.quantile([1.0, 2.0, 3.0, 4.0], [0.5, 0.25, 0.75])
+    let four = quartiles(&[4.0, 3.0, 2.0, 1.0]);
+    assert_eq!((four.estimate, four.lower, four.upper), (2.5, 1.75, 3.25), "four values");
 }
 
 #[test]

@@ -36,6 +36,7 @@ const QUICK_PICTURES: usize = 2;
 
 What to look at:
   summary.md            one line per way and budget, with 95 % confidence intervals: is \"vs uniform\" above zero?
+                        Times are medians of all pictures; \"less work\" counts multiply-accumulates
   pareto-SAMPLER.png    up is closer to the full picture, left is faster; what nothing beats is on the line
   pictures-SAMPLER.png  whether a person would see the difference at all
   results.csv           every single picture, for your own statistics"

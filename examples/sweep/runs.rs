@@ -9,7 +9,7 @@ use deepcache::schedulers::SchedulerKind;
 use deepcache::{Error, Result};
 
 use crate::checker::Checker;
-use crate::measures::{psnr, ssim};
+use crate::measures::{psnr, quartiles, ssim};
 use crate::methods::Method;
 use crate::options::Subject;
 
@@ -40,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) subject: usize,
     /// Time of all U-Net calls.
     pub(crate) seconds: f64,
+    /// Multiply-accumulates of all U-Net calls.
+    pub(crate) macs: f64,
     pub(crate) full_calls: usize,
     pub(crate) calls: usize,
     /// dB, against the uncached picture.
@@ -68,9 +70,9 @@ pub(crate) struct References {
 }
 
 impl References {
-    /// Time of all pictures.
+    /// Time of a picture.
     pub(crate) fn seconds(&self) -> f64 {
-        self.records.iter().map(|record| record.seconds).sum()
+        median_seconds(&self.records)
     }
 
     /// U-Net calls of a picture.
@@ -215,11 +217,15 @@ impl Runner<'_> {
             (Some(checker), Condition::Prompt { prompt, .. }) => Some(checker.check(picture, prompt)?.all()),
             _ => None,
         };
+        let (full_calls, calls) = (full_of(found), found.statistics.steps.len());
+        let [full, shallow] =
+            [found.statistics.macs_full, found.statistics.macs_shallow].map(|macs| macs as f64);
         Ok(Record {
             subject,
             seconds: found.statistics.denoise_s,
-            full_calls: full_of(found),
-            calls: found.statistics.steps.len(),
+            macs: full_calls as f64 * full + (calls - full_calls) as f64 * shallow,
+            full_calls,
+            calls,
             psnr: psnr(picture, expected)?.min(least),
             ssim: ssim(picture, expected)?,
             latents: found.latents.distance(&reference.latents)?,
@@ -227,6 +233,11 @@ impl Runner<'_> {
             picture: picture.clone(),
         })
     }
+}
+
+/// Time of a picture; other programs lengthen single ones.
+pub(crate) fn median_seconds(records: &[Record]) -> f64 {
+    quartiles(&records.iter().map(|record| record.seconds).collect::<Vec<_>>()).estimate
 }
 
 fn full_of(found: &Generation) -> usize {

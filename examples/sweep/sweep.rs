@@ -5,7 +5,7 @@ use deepcache::schedulers::SchedulerKind;
 use deepcache::{Error, Result};
 
 use crate::methods::Method;
-use crate::runs::{Outcome, Record, References, Runner, Setting, not_possible};
+use crate::runs::{Outcome, Record, References, Runner, Setting, median_seconds, not_possible};
 
 /// What is compared.
 #[derive(Debug)]
@@ -129,8 +129,7 @@ impl BudgetRun<'_> {
         let Some(uniform) = uniform else {
             return Err(Error::option("methods", "steps need the time of uniform, which is not among them"));
         };
-        let seconds: f64 = uniform.records.iter().map(|record| record.seconds).sum();
-        let share = seconds / self.references.seconds();
+        let share = median_seconds(&uniform.records) / self.references.seconds();
         let all = runner.steps(self.scheduler);
         #[expect(clippy::cast_sign_loss, reason = "a share of a count")]
         let steps = ((all as f64 * share).round() as usize).clamp(1, all);
