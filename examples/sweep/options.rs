@@ -207,7 +207,14 @@ impl Options {
     }
 
     pub(crate) fn methods(&self) -> Result<Vec<Method>> {
-        self.methods.iter().map(|name| name.parse()).collect()
+        let methods: Vec<Method> = self.methods.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+        let uniform = methods.iter().position(|method| *method == Method::Uniform);
+        let steps = methods.iter().position(|method| *method == Method::Steps);
+        if steps.is_some_and(|steps| uniform.is_none_or(|uniform| uniform > steps)) {
+            let problem = "\"steps\" take the time of \"uniform\", which has to stand before it";
+            return Err(Error::option("methods", problem));
+        }
+        Ok(methods)
     }
 
     /// One full step in so many.

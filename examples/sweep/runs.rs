@@ -49,7 +49,7 @@ pub(crate) struct Record {
     pub(crate) ssim: f64,
     /// Root mean square of the differences of the final latents.
     pub(crate) latents: f64,
-    /// Whether the picture shows what its prompt says, where that can be checked.
+    /// Whether the picture shows what its prompt says, where that can be judged.
     pub(crate) right: Option<bool>,
     pub(crate) picture: Picture,
 }
@@ -214,7 +214,10 @@ impl Runner<'_> {
         let least = 10.0 * (255.0 * 255.0 * expected.pixels.len() as f64).log10();
         let request = &self.subjects[subject].request;
         let right = match (&self.checker, &request.condition) {
-            (Some(checker), Condition::Prompt { prompt, .. }) => Some(checker.check(picture, prompt)?.all()),
+            // Prompts that are no captions and pictures of other sizes cannot be judged.
+            (Some(checker), Condition::Prompt { prompt, .. }) => {
+                checker.check(picture, prompt).ok().map(|verdict| verdict.all())
+            }
             _ => None,
         };
         let (full_calls, calls) = (full_of(found), found.statistics.steps.len());
