@@ -1,6 +1,7 @@
 //! A U-Net of Stable Diffusion v1.5's shape against diffusers, in 16-bit storage. See `scripts/check-full-size`.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
+#![expect(clippy::unwrap_used, reason = "a test program that prints its errors")]
+#![allow(dead_code, reason = "a part of the helpers is used")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values fit their storage")]
 
 #[path = "support/network.rs"]
@@ -13,6 +14,7 @@ use std::time::Instant;
 use deepcache::gpu::Purpose;
 use deepcache::models::unet::{UNet, UNetConfig};
 use deepcache::tensor::{ElementType, Tensor};
+use deepcache::weights::Checkpoint;
 use network::{Rig, channels_last};
 use support::{Goldens, relative_l2};
 
@@ -29,8 +31,8 @@ fn a_full_and_a_shallow_step_agree_with_diffusers() {
     let started = Instant::now();
     let folder = directory.join("unet");
     let config = UNetConfig::from_file(folder.join("config.json")).unwrap();
-    let weights = "diffusion_pytorch_model.safetensors";
-    let unet = rig.load(folder, weights, |file, loader| UNet::load(config, file, loader));
+    let weights = Checkpoint::open(&[folder.join("diffusion_pytorch_model.safetensors")]).unwrap();
+    let unet = rig.load(&weights, |file, loader| UNet::load(config, file, loader));
     rig.memory.flush().unwrap();
     println!("loaded {:.1} MiB of weights in {:.1} s", mebibytes(&rig, Purpose::Weights), elapsed(started));
 

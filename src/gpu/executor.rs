@@ -205,6 +205,12 @@ impl Executor {
         self.gpu.wait(None)
     }
 
+    /// A new run: forgets the plays whose [durations](Executor::durations) nobody has asked for, since only so many
+    /// are kept.
+    pub fn forget_durations(&mut self) {
+        self.next_query = 0;
+    }
+
     /// Seconds on the GPU of each play since the last call; `None` where the adapter has no timestamps.
     ///
     /// # Errors

@@ -262,6 +262,7 @@ impl Play<'_> {
     ) -> Result<(Vec<Picture>, Latents, Statistics)> {
         let Self { run, prepared, .. } = *self;
         let trajectory = &prepared.trajectory;
+        self.pipeline.executor.forget_durations();
         self.run.begin(&self.pipeline.model, trajectory, &mut self.pipeline.memory)?;
         self.encode(0)?;
         let encode_s = self.started.elapsed().as_secs_f64();

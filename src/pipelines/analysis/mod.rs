@@ -84,7 +84,7 @@ impl DiffusionPipeline {
     /// The kept features take [`BranchAnalysis::cache_bytes`] for every call and branch.
     ///
     /// # Errors
-    /// As [`DiffusionPipeline::generate`], and [`Error::Option`] if there is no such branch, or none.
+    /// As [`DiffusionPipeline::generate`], and [`Error::Option`] if there is no such branch, none at all or one twice.
     pub fn analyze(
         &mut self,
         request: &Request,
@@ -96,8 +96,11 @@ impl DiffusionPipeline {
         if options.branches.is_empty() {
             return Err(Error::option("cache branch", "an analysis needs at least one"));
         }
-        for branch in &options.branches {
+        for (index, branch) in options.branches.iter().enumerate() {
             self.model.unet.check_skip_index(*branch)?;
+            if options.branches[..index].contains(branch) {
+                return Err(Error::option("cache branch", format!("{branch} is there twice")));
+            }
         }
         let study = Study::prepare(self, &prepared, options)?;
         let outcome = study.run(self, &request, &prepared, &mut progress);
