@@ -6,6 +6,7 @@
 mod support;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use deepcache::deepcache::CacheSchedule;
@@ -14,6 +15,8 @@ use deepcache::pipelines::{
     CacheOptions, Condition, DiffusionPipeline, Generation, Request, StepKind, StorageType,
 };
 use deepcache::schedulers::{SchedulerKind, TimestepSpacing};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use support::{Goldens, json, max_abs, relative_l2, repository};
 
@@ -140,6 +143,50 @@ fn latent_diffusion_loops_agree_with_the_papers_code() {
     }
 }
 
+/// The checkpoint with averaged weights (`model_ema.…`, names without dots) beside the U-Net's, which are made worse.
+fn with_averages(folder: &Path) {
+    let original = repository("tests/goldens/ldm4g/model");
+    let yaml = std::fs::read_to_string(original.join("cin256-v2.yaml")).unwrap();
+    std::fs::write(folder.join("ema.yaml"), yaml.replace("use_ema: False", "use_ema: True")).unwrap();
+    std::fs::write(folder.join("plain.yaml"), yaml).unwrap();
+    let bytes = std::fs::read(original.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = Vec::new();
+    for (name, view) in file.tensors() {
+        if let Some(own) = name.strip_prefix("model.") {
+            tensors.push((format!("model_ema.{}", own.replace('.', "")), view.clone()));
+        }
+        tensors.push((name, view));
+    }
+    let name = "model.diffusion_model.out.2.weight";
+    let worse = vec![0; file.tensor(name).unwrap().data().len()];
+    let shape = file.tensor(name).unwrap().shape().to_vec();
+    let view = TensorView::new(safetensors::Dtype::F16, shape, &worse).unwrap();
+    tensors.iter_mut().find(|(other, _)| other == name).unwrap().1 = view;
+    let whole = safetensors::serialize(tensors, None).unwrap();
+    std::fs::write(folder.join("ema.safetensors"), &whole).unwrap();
+    std::fs::write(folder.join("plain.safetensors"), &whole).unwrap();
+}
+
+#[test]
+fn averaged_weights_are_used_where_the_config_asks_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    with_averages(folder.path());
+    let case = &loops("ldm4g")[0];
+    let mut golden = LDM.lock().unwrap_or_else(PoisonError::into_inner);
+    let expected = run(&mut golden, &ldm_request(case)).latents;
+    let made = |name: &str| {
+        let path = folder.path().join(name);
+        let mut pipeline = DiffusionPipeline::load_on(GPU.clone(), path, Some(StorageType::F32)).unwrap();
+        run(&mut pipeline, &ldm_request(case)).latents
+    };
+    assert_eq!(made("ema.safetensors"), expected, "the averages are the golden's weights");
+    assert!(
+        made("plain.safetensors").distance(&expected).unwrap() > 0.1,
+        "the weights beside them are worse"
+    );
+}
+
 /// A loop of a pixel model: by diffusers (`sched`) or by the paper's code (`skip_type`).
 fn pixel_request(pack: &str, case: &Value) -> Request {
     let params = &case["params"];
@@ -214,7 +261,7 @@ fn with_scheduler(pack: &str, config: &Value) -> DiffusionPipeline {
     DiffusionPipeline::load_on(GPU.clone(), copy.path(), Some(StorageType::F32)).unwrap()
 }
 
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+fn copy_directory(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -156,8 +156,9 @@ impl CacheProfile {
             let problem = format!("found {}, this version of deepcache reads {VERSION}", value["version"]);
             return Err(Error::config(path, "version", problem));
         }
-        let profile: Self = serde_json::from_value(value)
-            .map_err(|error| Error::config_file(path, format!("is not a cache profile: {error}")))?;
+        let profile: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            Error::config(path, &error.path().to_string(), error.into_inner().to_string())
+        })?;
         profile.validate(path)?;
         Ok(profile)
     }
@@ -226,8 +227,8 @@ impl CacheProfile {
         }
         for (index, branch) in self.branches.iter().enumerate() {
             let key = |name: &str| format!("branches[{index}].{name}");
-            if !(0.0..=1.0).contains(&branch.shallow_cost) {
-                let problem = format!("found {}, expected a share from 0 to 1", branch.shallow_cost);
+            if !(branch.shallow_cost > 0.0 && branch.shallow_cost <= 1.0) {
+                let problem = format!("found {}, expected a share above 0, up to 1", branch.shallow_cost);
                 return refuse(key("shallow_cost"), problem);
             }
             if branch.weights.len() != calls {
@@ -239,10 +240,19 @@ impl CacheProfile {
                 let problem = format!("found rows of {rows:?} values, expected {} down to 0", calls - 1);
                 return refuse(key("distances"), problem);
             }
-            let tried = branch.trials.iter().flat_map(|trial| [&trial.expected, &trial.measured]);
-            let values = branch.weights.iter().chain(branch.distances.iter().flatten()).chain(tried);
-            if let Some(wrong) = values.into_iter().find(|value| !(0.0..1e30).contains(*value)) {
-                return refuse(key("distances"), format!("found {wrong}, expected numbers of at least 0"));
+            if let Some(trial) = branch.trials.iter().find(|trial| !(1..=calls).contains(&trial.full_calls)) {
+                let problem = format!("found a trial with {} full calls of {calls}", trial.full_calls);
+                return refuse(key("trials"), problem);
+            }
+            let errors = branch.trials.iter().flat_map(|trial| [trial.expected, trial.measured]).collect();
+            for (name, values) in [
+                ("weights", branch.weights.clone()),
+                ("distances", branch.distances.concat()),
+                ("trials", errors),
+            ] {
+                if let Some(wrong) = values.into_iter().find(|value| !(0.0..1e30).contains(value)) {
+                    return refuse(key(name), format!("found {wrong}, expected numbers of at least 0"));
+                }
             }
         }
         let mut numbers: Vec<usize> = self.branches.iter().map(|branch| branch.branch).collect();
@@ -323,7 +333,7 @@ mod tests {
         refused("{\"format", "\"format", "is not JSON");
         refused("deepcache cache profile", "recipe", "expected \"deepcache cache profile\"");
         refused("\"version\":1", "\"version\":2", "found 2, this version of deepcache reads 1");
-        refused("\"guided\":true", "\"guided\":7", "is not a cache profile");
+        refused("\"guided\":true", "\"guided\":7", "\"subject.guided\": invalid type");
         refused("\"pictures\"", "\"paintings\"", "paintings");
         refused("[0.0,0.5,2.0]", "[0.0,0.5]", "branches[0].weights\": found 2 values, expected 3");
         refused("[4.0]", "[4.0,1.0]", "found rows of [2, 2, 0] values, expected 2 down to 0");

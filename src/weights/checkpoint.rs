@@ -155,13 +155,17 @@ impl Checkpoint {
     /// What to say about a tensor that is not there.
     pub(super) fn missing(&self, name: &str) -> Error {
         let mut problem = "is missing".to_owned();
+        if self.entries.iter().any(|(name, entry)| entry.name != *name) {
+            problem += " under the name that the file's layout has for it";
+        }
         let others = alternatives(name);
         if !others.is_empty() {
             problem += &format!(" (so is \"{}\", its other name)", others.join("\", \""));
         }
         let mut names = std::iter::once(name).chain(others.iter().map(String::as_str));
         if let Some(near) = names.find_map(|name| nearest(name, self.entries.keys())) {
-            problem += &format!("; there is \"{near}\"");
+            let own = self.entries.get(near).map_or(near, |entry| entry.name.as_str());
+            problem += &format!("; there is \"{own}\"");
         }
         let Some(first) = self.files.first() else {
             return Error::option("weights", format!("\"{name}\" was assumed, so it has no values"));

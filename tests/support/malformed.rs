@@ -1,8 +1,12 @@
-//! Copies of the small model that can be damaged, and what an error must say.
+//! Copies of small models that can be damaged, and what an error must say.
+
+#![allow(dead_code, reason = "each test binary uses a part of this module")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use deepcache::gpu::Gpu;
 use deepcache::{Error, Result};
@@ -10,7 +14,23 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::Change;
+/// How a file of the model is changed.
+pub(crate) enum Change {
+    Text(&'static str),
+    Bytes(fn(&mut Vec<u8>)),
+    /// What is there by what stands in its place.
+    Replace(&'static str, &'static str),
+    /// One key of a JSON file; the pointer is RFC 6901's.
+    Key(&'static str, Value),
+    /// One key of the header of a safetensors file.
+    Header(&'static str, Value),
+    /// One tensor of a safetensors file, stored anew.
+    Tensor(&'static str, Dtype, &'static [usize], fn(usize) -> Vec<u8>),
+    /// Another file of the model in its place.
+    Copy(&'static str),
+    Rename(&'static str),
+    Remove,
+}
 
 /// The variant of an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,28 +82,24 @@ pub(crate) fn gpu() -> Arc<Gpu> {
     Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// A copy of the small model.
+/// A copy of a small model.
 pub(crate) struct Model {
+    original: PathBuf,
     folder: tempfile::TempDir,
 }
 
-fn original() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny")
-}
-
 impl Model {
+    /// The small Stable Diffusion model.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
-            fs::create_dir_all(folder.path().join(part)).unwrap();
-            for entry in fs::read_dir(original().join(part)).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_file() {
-                    fs::copy(&path, folder.path().join(part).join(path.file_name().unwrap())).unwrap();
-                }
-            }
-        }
-        Self { folder }
+        Self::of("assets/tiny")
+    }
+
+    /// A model's folder in this repository.
+    pub(crate) fn of(folder: &str) -> Self {
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(&original, copy.path());
+        Self { original, folder: copy }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -92,7 +108,7 @@ impl Model {
 
     /// Makes a file what it was.
     pub(crate) fn restore(&self, file: &str) {
-        fs::copy(original().join(file), self.folder.path().join(file)).unwrap();
+        fs::copy(self.original.join(file), self.folder.path().join(file)).unwrap();
     }
 
     pub(crate) fn change(&self, file: &str, change: &Change) {
@@ -101,6 +117,11 @@ impl Model {
         match change {
             Change::Text(text) => bytes = text.as_bytes().to_vec(),
             Change::Bytes(edit) => edit(&mut bytes),
+            Change::Replace(what, by) => {
+                let text = String::from_utf8(bytes).unwrap();
+                assert!(text.contains(what), "{file} has no {what:?}");
+                bytes = text.replacen(what, by, 1).into_bytes();
+            }
             Change::Key(pointer, value) => {
                 let mut entries: Value = serde_json::from_slice(&bytes).unwrap();
                 put(&mut entries, pointer, value);
@@ -114,10 +135,23 @@ impl Model {
             Change::Tensor(name, dtype, shape, value) => {
                 bytes = replaced(&bytes, name, *dtype, shape, *value);
             }
-            Change::Copy(other) => bytes = fs::read(original().join(other)).unwrap(),
+            Change::Copy(other) => bytes = fs::read(self.original.join(other)).unwrap(),
             Change::Remove => return fs::remove_file(&path).unwrap(),
         }
         fs::write(&path, bytes).unwrap();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            fs::create_dir(&copy).unwrap();
+            copy_folder(&path, &copy);
+        } else {
+            fs::copy(&path, copy).unwrap();
+        }
     }
 }
 
@@ -154,6 +188,20 @@ fn replaced(bytes: &[u8], name: &str, dtype: Dtype, shape: &[usize], value: fn(u
         }
     }
     safetensors::serialize(tensors, None).unwrap()
+}
+
+/// A value as safetensors stores it.
+pub(crate) fn f16(value: f32) -> Vec<u8> {
+    half::f16::from_f32(value).to_le_bytes().to_vec()
+}
+
+/// Runs what should fail, and measures that it fails soon.
+pub(crate) fn soon<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let outcome = work();
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(20), "{name}: took {took:?}");
+    outcome
 }
 
 /// A safetensors file with one tensor, all of whose values are the same.
