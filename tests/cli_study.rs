@@ -234,6 +234,41 @@ fn what_makes_no_sense_is_refused_before_the_work() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_sweep_that_is_stopped_keeps_what_it_has_and_an_analysis_leaves_nothing() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::{Command, Stdio};
+
+    // All of it takes minutes.
+    let sweep = ["--methods", "uniform", "--intervals", "2,3,4,5,6,7,8,9", "--pictures", "4"];
+    let analyze = ["--probes", "500"];
+    for (name, arguments, until, kept) in
+        [("sweep", &sweep[..], "ddim, uniform", true), ("analyze", &analyze, "tiny (", false)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let common =
+            ["--scheduler", "ddim", "--steps", "40", "--width", "64", "--height", "64", "--output", "s"];
+        let mut command = command_of(name, folder.path(), &[arguments, &common].concat());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        // One way is done, or the model is loaded.
+        let mut said = String::new();
+        while stderr.read_line(&mut said).unwrap() > 0 && !said.contains(until) {}
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "the signal was not sent");
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{name}: {said}");
+        assert!(said.contains("error: cancelled after "), "{name}: {said}");
+        if kept {
+            let summary = fs::read_to_string(folder.path().join("s/summary.csv")).unwrap();
+            assert!(summary.lines().count() > 2, "{summary}");
+        } else {
+            assert_eq!(names(folder.path()), [""; 0], "{name}: files were left");
+        }
+    }
+}
+
+#[test]
 fn help_says_what_to_look_at() {
     let folder = tempfile::tempdir().unwrap();
     for name in PROGRAMS {

@@ -73,9 +73,14 @@ fn group(outcome: &Outcome) -> String {
 
 fn label(outcome: &Outcome) -> String {
     match outcome.setting.method {
-        Method::Steps => outcome.setting.details.clone(),
+        Method::Steps => steps(outcome),
         _ => format!("1:{}", outcome.setting.interval),
     }
+}
+
+/// `16 steps`.
+fn steps(outcome: &Outcome) -> String {
+    format!("{} steps", outcome.setting.details.trim_start_matches("--steps "))
 }
 
 /// The uncached picture beside those of every way, at one budget of one branch.
@@ -102,7 +107,7 @@ pub(crate) fn sheet(
     let ways: Vec<String> = shown
         .iter()
         .map(|outcome| match outcome.setting.method {
-            Method::Steps => outcome.setting.details.clone(),
+            Method::Steps => steps(outcome),
             method => method.to_string(),
         })
         .collect();

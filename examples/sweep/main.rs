@@ -34,8 +34,9 @@ use deepcache::Result;
 use deepcache::deepcache::CacheProfile;
 use deepcache::image::write_whole;
 use deepcache::weights::ModelFiles;
+use measures::mean;
 use options::Options;
-use runs::Runner;
+use runs::{Outcome, Runner, median_seconds};
 use sweep::{Findings, Plan};
 
 fn main() -> ExitCode {
@@ -66,20 +67,31 @@ fn run(options: &Options) -> Result<()> {
         made += 1;
         bar.count("pictures", made - 1, all.max(made));
     };
-    let outcome = plan.run(&mut Runner {
+    let mut runner = Runner {
         pipeline: &mut pipeline,
         subjects: &subjects,
         checker: options.model.is_default().then(Checker::new),
         before: &mut count,
         stopped: &stopped,
-    });
+    };
+    let mut findings = Findings::default();
+    let tell = |way: &str, outcome: &Outcome| {
+        if !options.quiet {
+            let psnr = mean(&outcome.records.iter().map(|record| record.psnr).collect::<Vec<_>>());
+            bar.say(&format!("{way}: {psnr:.1} dB, {:.2} s", median_seconds(&outcome.records)));
+        }
+    };
+    let outcome = plan.run(&mut runner, &mut findings, &tell);
     bar.finish();
-    let findings = outcome?;
     for note in &findings.notes {
         eprintln!("left out: {note}");
     }
-    let names: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();
-    write(options, &folder, &plan, &findings, &names)
+    // Hours of work are not thrown away for what failed or was stopped after them.
+    if outcome.is_ok() || !findings.outcomes.is_empty() {
+        let names: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();
+        write(options, &folder, &plan, &findings, &names)?;
+    }
+    outcome
 }
 
 /// The tables and charts.

@@ -54,6 +54,27 @@ impl Method {
     }
 }
 
+/// The options with which `generate` makes the same run.
+pub(crate) fn options_of(cache: &CacheOptions) -> String {
+    let schedule = match &cache.schedule {
+        CacheSchedule::Uniform { interval } => format!("--cache-interval {interval}"),
+        CacheSchedule::Centered { interval, .. } => {
+            format!("--cache-schedule centered --cache-interval {interval}")
+        }
+        CacheSchedule::List(full) => {
+            let calls: Vec<String> = full.iter().map(usize::to_string).collect();
+            format!("--cache-schedule list:{}", calls.join(","))
+        }
+        CacheSchedule::Threshold { threshold } => format!("--cache-threshold {threshold:.5}"),
+        other => format!("{other:?}"),
+    };
+    let forecast = match cache.reuse {
+        Reuse::Hold => String::new(),
+        other => format!(" --cache-forecast {other}"),
+    };
+    format!("{schedule}{forecast} --cache-branch {}", cache.branch)
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -29,7 +29,7 @@ pub(crate) struct Setting {
     pub(crate) branch: usize,
     /// One full call in so many.
     pub(crate) interval: usize,
-    /// In words, what was run.
+    /// The options with which `generate` makes such a run.
     pub(crate) details: String,
 }
 

@@ -4,7 +4,7 @@ use deepcache::deepcache::CacheProfile;
 use deepcache::schedulers::SchedulerKind;
 use deepcache::{Error, Result};
 
-use crate::methods::Method;
+use crate::methods::{Method, options_of};
 use crate::runs::{Outcome, Record, References, Runner, Setting, median_seconds, not_possible};
 
 /// What is compared.
@@ -33,21 +33,26 @@ impl Plan {
         self.samplers.len() * subjects * (1 + settings)
     }
 
-    /// Runs everything.
-    pub(crate) fn run(&self, runner: &mut Runner<'_>) -> Result<Findings> {
-        let mut findings = Findings::default();
+    /// Runs everything, and tells of every way that is done. What has come of it when something fails stays in `findings`.
+    pub(crate) fn run(
+        &self,
+        runner: &mut Runner<'_>,
+        findings: &mut Findings,
+        tell: &dyn Fn(&str, &Outcome),
+    ) -> Result<()> {
+        let Findings { references, outcomes, notes } = findings;
         for &scheduler in &self.samplers {
-            let references = runner.references(scheduler)?;
+            references.push(runner.references(scheduler)?);
+            let Some(references) = references.last() else { continue };
             for &branch in &self.branches {
                 for &interval in &self.intervals {
-                    let budget =
-                        BudgetRun { plan: self, scheduler, references: &references, branch, interval };
-                    budget.run(runner, &mut findings)?;
+                    let (outcomes, notes) = (&mut *outcomes, &mut *notes);
+                    BudgetRun { plan: self, scheduler, references, branch, interval, outcomes, notes, tell }
+                        .run(runner)?;
                 }
             }
-            findings.references.push(references);
         }
-        Ok(findings)
+        Ok(())
     }
 }
 
@@ -58,12 +63,16 @@ struct BudgetRun<'a> {
     references: &'a References,
     branch: usize,
     interval: usize,
+    outcomes: &'a mut Vec<Outcome>,
+    notes: &'a mut Vec<String>,
+    /// Called with every way that is done.
+    tell: &'a dyn Fn(&str, &Outcome),
 }
 
 impl BudgetRun<'_> {
-    fn run(&self, runner: &mut Runner<'_>, findings: &mut Findings) -> Result<()> {
+    fn run(&mut self, runner: &mut Runner<'_>) -> Result<()> {
         for &method in &self.plan.methods {
-            match self.method(method, runner, findings) {
+            match self.method(method, runner) {
                 Ok(Some((details, records))) => {
                     let setting = Setting {
                         sampler: self.references.sampler.clone(),
@@ -72,11 +81,14 @@ impl BudgetRun<'_> {
                         interval: self.interval,
                         details,
                     };
-                    findings.outcomes.push(Outcome { setting, records });
+                    let outcome = Outcome { setting, records };
+                    (self.tell)(&self.name(method), &outcome);
+                    self.outcomes.push(outcome);
                 }
                 Ok(None) => {}
                 Err(error) if not_possible(&error) => {
-                    findings.notes.push(format!("{}: {error}", self.name(method)));
+                    let note = format!("{}: {error}", self.name(method));
+                    self.notes.push(note);
                 }
                 Err(error) => return Err(error),
             }
@@ -88,22 +100,17 @@ impl BudgetRun<'_> {
         format!("{}, {method}, branch {}, 1:{}", self.references.sampler, self.branch, self.interval)
     }
 
-    /// In words what was run, and what came of it; nothing where there is nothing to run.
-    fn method(
-        &self,
-        method: Method,
-        runner: &mut Runner<'_>,
-        findings: &mut Findings,
-    ) -> Result<Option<(String, Vec<Record>)>> {
+    /// The options of what was run, and what came of it; nothing where there is nothing to run.
+    fn method(&mut self, method: Method, runner: &mut Runner<'_>) -> Result<Option<(String, Vec<Record>)>> {
         let (branch, interval) = (self.branch, self.interval);
         let full_calls = self.references.calls().div_ceil(interval);
         let cache = match method {
-            Method::Steps => return self.fewer_steps(runner, findings),
+            Method::Steps => return self.fewer_steps(runner),
             Method::Auto => match runner.planned(&self.plan.profiles, self.scheduler, full_calls, branch)? {
                 Some(cache) => cache,
                 None => {
                     let note = format!("{}: no --profile is of this run and branch", self.name(method));
-                    findings.notes.push(note);
+                    self.notes.push(note);
                     return Ok(None);
                 }
             },
@@ -111,16 +118,12 @@ impl BudgetRun<'_> {
             other => other.fixed(interval, branch).ok_or_else(|| Error::option("methods", "has no cache"))?,
         };
         let records = runner.cached(self.references, self.scheduler, &cache)?;
-        Ok(Some((format!("{:?}, {}", cache.schedule, cache.reuse), records)))
+        Ok(Some((options_of(&cache), records)))
     }
 
     /// As many steps as take the time of the uniform schedule.
-    fn fewer_steps(
-        &self,
-        runner: &mut Runner<'_>,
-        findings: &Findings,
-    ) -> Result<Option<(String, Vec<Record>)>> {
-        let uniform = findings.outcomes.iter().find(|outcome| {
+    fn fewer_steps(&self, runner: &mut Runner<'_>) -> Result<Option<(String, Vec<Record>)>> {
+        let uniform = self.outcomes.iter().find(|outcome| {
             let found = &outcome.setting;
             found.method == Method::Uniform
                 && found.sampler == self.references.sampler
@@ -134,6 +137,6 @@ impl BudgetRun<'_> {
         #[expect(clippy::cast_sign_loss, reason = "a share of a count")]
         let steps = ((all as f64 * share).round() as usize).clamp(1, all);
         let records = runner.fewer_steps(self.references, self.scheduler, steps)?;
-        Ok(Some((format!("{steps} steps"), records)))
+        Ok(Some((format!("--steps {steps}"), records)))
     }
 }

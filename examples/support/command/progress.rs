@@ -39,6 +39,11 @@ impl Bar {
         self.0.tick();
     }
 
+    /// A line of text above the bar, which stays.
+    pub(crate) fn say(&self, text: &str) {
+        self.0.suspend(|| eprintln!("{text}"));
+    }
+
     /// Removes the line.
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
