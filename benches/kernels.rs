@@ -1,0 +1,176 @@
+//! Every kernel at the shapes that the work of the models lies in: `cargo bench --bench kernels -- --quick`.
+
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
+#![expect(clippy::cast_precision_loss, reason = "counts of operations and bytes")]
+#![allow(missing_docs, reason = "a program, not a library")]
+
+#[path = "support/shapes.rs"]
+mod shapes;
+mod support;
+#[path = "../examples/support/table.rs"]
+#[expect(dead_code, reason = "other programs write JSON and text")]
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use deepcache::gpu::recording::Recording;
+use deepcache::kernels::activation::{Activation, activation};
+use deepcache::tensor::ElementType;
+use deepcache::{Error, Result};
+use shapes::{Operation, SHAPES, Shape};
+use support::{Bench, Timing, keep};
+use table::{Cell, Table};
+
+/// Times every kernel at the shapes of the models, beside the device's own peak of the same run.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The GPU, by its number or a part of its name.
+    #[arg(long)]
+    device: Option<String>,
+
+    /// How values are stored: f16 or f32 [default: f16 on a GPU that can, f32 on a software adapter].
+    #[arg(long)]
+    dtype: Option<String>,
+
+    /// Only operations whose names hold this.
+    filter: Option<String>,
+
+    /// Only the shapes that most of the work lies in.
+    #[arg(long)]
+    quick: bool,
+
+    /// Seconds for each shape.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+
+    /// Keep the figures under benches/record.
+    #[arg(long)]
+    record: bool,
+
+    /// Passed by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let gpu = Bench::open(options.device.as_deref())?.gpu;
+    let element = match options.dtype.as_deref() {
+        Some("f32") => ElementType::F32,
+        Some("f16") => ElementType::F16,
+        None if gpu.has_f16() && !gpu.is_software() => ElementType::F16,
+        None => ElementType::F32,
+        Some(other) => return Err(Error::option("dtype", format!("expected f16 or f32, found \"{other}\""))),
+    };
+    let adapter = gpu.description();
+    eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
+    let side = if gpu.is_software() { 1024 } else { 4096 };
+    let device = options.device.as_deref();
+    let product = Shape { model: "peak", operation: Operation::Product([side; 3]), quick: true };
+    let peak = measure(device, &product, element, options.seconds)?;
+    let copied = copy(device, element, if gpu.is_software() { 1 << 22 } else { 1 << 24 }, options.seconds)?;
+    println!(
+        "peak of this device in this run: {:.1} GMAC/s by {}, {:.1} GB/s by a copy\n",
+        peak.rate(),
+        product.operation.name(),
+        copied,
+    );
+    let chosen = SHAPES.iter().filter(|shape| {
+        let wanted = options.filter.as_ref().is_none_or(|filter| shape.operation.name().contains(filter));
+        wanted && (shape.quick || !options.quick)
+    });
+    let mut table = Table::new(&[
+        "model",
+        "operation",
+        "ms",
+        "core-seconds",
+        "GMAC/s",
+        "GMAC/s per core",
+        "of peak, %",
+        "GB/s",
+        "of copy, %",
+    ]);
+    for shape in chosen {
+        eprint!("\r{:60}", shape.operation.name());
+        match measure(device, shape, element, options.seconds) {
+            Ok(found) => table.push(found.row(shape, peak.rate(), copied))?,
+            // What an adapter cannot bind is no reason to lose the rest.
+            Err(error @ (Error::Limit { .. } | Error::OutOfMemory { .. })) => eprintln!("\r{error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    eprintln!("\r{:60}", "");
+    println!("{}", table.markdown());
+    if options.record {
+        let path = Bench::open(device)?.record_path(&format!("kernels-{element:?}").to_lowercase());
+        keep(&path, &table.csv())?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+/// What a play needs and takes.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    macs: f64,
+    bytes: f64,
+    timing: Timing,
+}
+
+impl Measured {
+    /// GMAC/s.
+    fn rate(&self) -> f64 {
+        1e-9 * self.macs / self.timing.seconds
+    }
+
+    fn row(&self, shape: &Shape, peak: f64, copied: f64) -> Vec<Cell> {
+        let number =
+            |value: f64, decimals| if value > 0.0 { Cell::Number(value, decimals) } else { Cell::Missing };
+        let cores = self.timing.core_seconds;
+        let per_core = cores.filter(|cores| *cores > 0.0).map(|cores| 1e-9 * self.macs / cores);
+        let bandwidth = 1e-9 * self.bytes / self.timing.seconds;
+        vec![
+            shape.model.into(),
+            shape.operation.name().into(),
+            Cell::Number(1e3 * self.timing.seconds, 2),
+            cores.map_or(Cell::Missing, |cores| Cell::Number(cores, 4)),
+            number(self.rate(), 2),
+            number(per_core.unwrap_or(0.0), 2),
+            number(100.0 * self.rate() / peak, 1),
+            Cell::Number(bandwidth, 2),
+            Cell::Number(100.0 * bandwidth / copied, 1),
+        ]
+    }
+}
+
+/// Times one shape on a device of its own, so that nothing is left of the one before.
+fn measure(device: Option<&str>, shape: &Shape, element: ElementType, seconds: f64) -> Result<Measured> {
+    let mut bench = Bench::open(device)?;
+    let mut recording = Recording::new("bench").with_family(bench.gpu.family());
+    let _ = shape.operation.record(&mut bench, &mut recording, element)?;
+    let cost = recording.cost();
+    let program = bench.program(&recording)?;
+    let timing = bench.time(&program, seconds)?;
+    Ok(Measured { macs: cost.multiply_accumulates as f64, bytes: cost.bytes as f64, timing })
+}
+
+/// GB/s of reading and writing a large tensor once.
+fn copy(device: Option<&str>, element: ElementType, values: usize, seconds: f64) -> Result<f64> {
+    let mut bench = Bench::open(device)?;
+    let input = bench.random(&[values], element)?;
+    let mut recording = Recording::new("copy").with_family(bench.gpu.family());
+    let _ = activation(&mut recording, &input, Activation::None)?;
+    let program = bench.program(&recording)?;
+    let timing = bench.time(&program, seconds)?;
+    Ok(1e-9 * recording.cost().bytes as f64 / timing.seconds)
+}
