@@ -1,5 +1,7 @@
 //! What benches share: a device, how long a program takes on it, and where figures are kept.
 
+#![allow(dead_code, reason = "each bench uses a part of this module")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +27,15 @@ pub(crate) struct Timing {
     pub(crate) seconds: f64,
     /// Of all cores together, where the system tells: what a software adapter needs.
     pub(crate) core_seconds: Option<f64>,
+    /// Whether the cores do the device's work.
+    software: bool,
+}
+
+impl Timing {
+    /// The time that says most: the clock of a GPU, or the cores of a software adapter, which other programs share.
+    pub(crate) fn effective(&self) -> f64 {
+        self.core_seconds.filter(|seconds| self.software && *seconds > 0.0).unwrap_or(self.seconds)
+    }
 }
 
 impl Bench {
@@ -83,7 +94,7 @@ impl Bench {
         #[expect(clippy::cast_precision_loss, reason = "a count of plays")]
         let core_seconds = (!cores.is_empty()).then(|| cores.iter().sum::<f64>() / cores.len() as f64);
         times.sort_by(f64::total_cmp);
-        Ok(Timing { seconds: times[times.len() / 2], core_seconds })
+        Ok(Timing { seconds: times[times.len() / 2], core_seconds, software: self.gpu.is_software() })
     }
 
     pub(crate) fn play(&mut self, program: &Program) -> Result<()> {
