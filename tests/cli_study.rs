@@ -128,7 +128,8 @@ fn a_sweep_compares_every_way_on_every_picture() {
     let folder = tempfile::tempdir().unwrap();
     let analysis = ["--quick", "--branches", "0", "--probes", "1", "--trials", "3", "--output", "a"];
     succeeded(&run("analyze", folder.path(), &[&SHORT[..], &analysis].concat()));
-    let own = ["--quick", "--schedulers", "ddim,euler", "--intervals", "2", "--output", "s"];
+    let own =
+        ["--quick", "--schedulers", "ddim,euler", "--intervals", "2", "--equal", "work", "--output", "s"];
     let methods = ["--methods", "uniform,centered,linear,quadratic,auto,threshold,steps"];
     let profile = ["--profile", "a/profile.json"];
     let output = run("sweep", folder.path(), &[&SHORT[..], &own, &methods, &profile].concat());
@@ -157,6 +158,8 @@ fn a_sweep_compares_every_way_on_every_picture() {
     assert_eq!((number(&uniform, "full_calls"), number(&uniform, "calls")), (3.0, 6.0));
     assert!(number(&uniform, "less_work") > 1.5, "{uniform}");
     assert!(number(&uniform, "psnr") > 10.0 && uniform["psnr_vs_uniform"].is_null(), "{uniform}");
+    // Six steps with a half of them full cost as much as four.
+    assert_eq!(line("ddim", "steps")["options"], "--steps 4");
     let auto = line("ddim", "auto");
     assert_eq!(number(&auto, "full_calls"), 3.0, "the same budget");
     let gain = number(&auto, "psnr") - number(&uniform, "psnr");
@@ -194,7 +197,7 @@ fn what_makes_no_sense_is_refused_before_the_work() {
     fs::write(folder.path().join("prompts.json"), "[{\"prompt\": 3}]").unwrap();
     fs::write(folder.path().join("none.json"), "[]").unwrap();
     let (ldm, cifar) = (golden(LDM), golden(CIFAR));
-    let rows: [(&str, &[&str], i32, &[&str]); 25] = [
+    let rows: [(&str, &[&str], i32, &[&str]); 26] = [
         ("analyze", &["--branches", "0,0"], 2, &["--branches", "twice"]),
         ("analyze", &["--branches", "12"], 2, &["--branches", "0 to 11", "found 12"]),
         ("analyze", &["--branches", "left"], 2, &["--branches", "left"]),
@@ -217,6 +220,7 @@ fn what_makes_no_sense_is_refused_before_the_work() {
         ("sweep", &["--methods", "uniform,best"], 2, &["--methods", "threshold", "\"best\""]),
         ("sweep", &["--methods", "steps,uniform"], 2, &["--methods", "uniform"]),
         ("sweep", &["--schedulers", "ddim,rk4"], 2, &["--schedulers", "rk4"]),
+        ("sweep", &["--equal", "cost"], 2, &["--equal", "time or work", "\"cost\""]),
         ("sweep", &["--intervals", "1"], 2, &["--intervals", "2 or more"]),
         ("sweep", &["--pictures", "0"], 2, &["--pictures", "1 to 10000"]),
         ("sweep", &["--prompts", "no.json"], 1, &["no.json"]),

@@ -49,6 +49,7 @@ fn run(options: &Options) -> Result<()> {
     }
     options.model.load_options()?;
     let (samplers, methods, intervals) = (options.samplers()?, options.methods()?, options.intervals()?);
+    let equal_work = options.equal_work()?;
     let subjects = options.subjects(ModelFiles::open(&options.model.model)?.kind())?;
     let profiles = options.profile.iter().map(CacheProfile::read).collect::<Result<Vec<_>>>()?;
     let folder = Folder::new(&options.output)?;
@@ -59,7 +60,7 @@ fn run(options: &Options) -> Result<()> {
         options.model.introduce(&pipeline);
     }
 
-    let plan = Plan { samplers, methods, branches, intervals, profiles };
+    let plan = Plan { samplers, methods, branches, intervals, profiles, equal_work };
     let (stopped, bar) = (interrupt(), progress_bar(options.quiet));
     let all = plan.runs(subjects.len());
     let mut made = 0;

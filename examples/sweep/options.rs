@@ -68,7 +68,7 @@ pub(crate) struct Options {
     schedulers: Vec<String>,
 
     /// Ways to compare: uniform, centered, linear and quadratic (forecasts between uniform full steps), auto (what a
-    /// --profile recommends), threshold (decided while the run goes on), steps (fewer of them, in the same time).
+    /// --profile recommends), threshold (decided while the run goes on), steps (fewer of them, in the same time or with --equal work).
     #[arg(
         long,
         value_name = "NAMES",
@@ -77,6 +77,11 @@ pub(crate) struct Options {
         help_heading = "DeepCache"
     )]
     methods: Vec<String>,
+
+    /// What "steps" may take: the time of uniform as it was measured, or its work (multiply-accumulates), which no other
+    /// program on this machine disturbs.
+    #[arg(long, value_name = "WHAT", default_value = "time", help_heading = "DeepCache")]
+    equal: String,
 
     /// Budgets: a full step in every N.
     #[arg(
@@ -215,6 +220,15 @@ impl Options {
             return Err(Error::option("methods", problem));
         }
         Ok(methods)
+    }
+
+    /// Whether fewer steps may take as much work as a cached run, not as much time.
+    pub(crate) fn equal_work(&self) -> Result<bool> {
+        match self.equal.as_str() {
+            "time" => Ok(false),
+            "work" => Ok(true),
+            other => Err(Error::option("equal", format!("expected time or work, found \"{other}\""))),
+        }
     }
 
     /// One full step in so many.

@@ -9,7 +9,7 @@ use deepcache::schedulers::SchedulerKind;
 use deepcache::{Error, Result};
 
 use crate::checker::Checker;
-use crate::measures::{psnr, quartiles, ssim};
+use crate::measures::{mean, psnr, quartiles, ssim};
 use crate::methods::Method;
 use crate::options::Subject;
 
@@ -241,6 +241,11 @@ impl Runner<'_> {
 /// Time of a picture; other programs lengthen single ones.
 pub(crate) fn median_seconds(records: &[Record]) -> f64 {
     quartiles(&records.iter().map(|record| record.seconds).collect::<Vec<_>>()).estimate
+}
+
+/// Multiply-accumulates of a picture.
+pub(crate) fn mean_macs(records: &[Record]) -> f64 {
+    mean(&records.iter().map(|record| record.macs).collect::<Vec<_>>())
 }
 
 fn full_of(found: &Generation) -> usize {

@@ -4,7 +4,7 @@ use deepcache::Result;
 
 use crate::measures::{Interval, bootstrap, mean, paired_bootstrap, quartiles, share};
 use crate::methods::Method;
-use crate::runs::{Outcome, Record, References};
+use crate::runs::{Outcome, Record, References, mean_macs};
 use crate::sweep::Findings;
 use crate::table::{Cell, Table};
 
@@ -92,7 +92,6 @@ fn line<'a>(outcome: &'a Outcome, references: &'a References, findings: &Finding
         None => None,
     };
     let seconds = quartiles(&values(records, |record| record.seconds));
-    let macs = |records: &[Record]| mean(&values(records, |record| record.macs));
     Ok(Line {
         sampler: &references.sampler,
         outcome: Some(outcome),
@@ -100,7 +99,7 @@ fn line<'a>(outcome: &'a Outcome, references: &'a References, findings: &Finding
         calls: mean(&values(records, |record| record.calls as f64)),
         speedup: references.seconds() / seconds.estimate,
         seconds,
-        less_work: macs(&references.records) / macs(records),
+        less_work: mean_macs(&references.records) / mean_macs(records),
         psnr: Some(bootstrap(&psnr, SEED)),
         gain,
         ssim: Some(bootstrap(&values(records, |record| record.ssim), SEED)),

@@ -5,7 +5,7 @@ use deepcache::schedulers::SchedulerKind;
 use deepcache::{Error, Result};
 
 use crate::methods::{Method, options_of};
-use crate::runs::{Outcome, Record, References, Runner, Setting, median_seconds, not_possible};
+use crate::runs::{Outcome, Record, References, Runner, Setting, mean_macs, median_seconds, not_possible};
 
 /// What is compared.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) branches: Vec<usize>,
     pub(crate) intervals: Vec<usize>,
     pub(crate) profiles: Vec<CacheProfile>,
+    /// Whether fewer steps may take as much work as a uniform run, not as much time.
+    pub(crate) equal_work: bool,
 }
 
 /// What came of it.
@@ -121,7 +123,7 @@ impl BudgetRun<'_> {
         Ok(Some((options_of(&cache), records)))
     }
 
-    /// As many steps as take the time of the uniform schedule.
+    /// As many steps as take the time, or the work, of the uniform schedule.
     fn fewer_steps(&self, runner: &mut Runner<'_>) -> Result<Option<(String, Vec<Record>)>> {
         let uniform = self.outcomes.iter().find(|outcome| {
             let found = &outcome.setting;
@@ -132,7 +134,11 @@ impl BudgetRun<'_> {
         let Some(uniform) = uniform else {
             return Err(Error::option("methods", "steps need the time of uniform, which is not among them"));
         };
-        let share = median_seconds(&uniform.records) / self.references.seconds();
+        let share = if self.plan.equal_work {
+            mean_macs(&uniform.records) / mean_macs(&self.references.records)
+        } else {
+            median_seconds(&uniform.records) / self.references.seconds()
+        };
         let all = runner.steps(self.scheduler);
         #[expect(clippy::cast_sign_loss, reason = "a share of a count")]
         let steps = ((all as f64 * share).round() as usize).clamp(1, all);
