@@ -19,6 +19,11 @@ def main():
         with open(path) as file:
             rows = list(csv.DictReader(file))
         branch = next(row["branch"] for row in rows if row["branch"])
+        same_work = os.path.join(sys.argv[1], f"work-{rows[0]['sampler']}", "summary.csv")
+        if branch == "0" and os.path.exists(same_work):
+            with open(same_work) as file:
+                rows = [row for row in rows if row["way"] != "steps"]
+                rows += [row for row in csv.DictReader(file) if row["way"] == "steps"]
         uncached = rows[0]
         ways = [way for way in WAYS if any(row["way"] == way for row in rows)]
         shown = "fewer steps" if "steps" in ways else ""
