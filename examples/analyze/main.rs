@@ -56,11 +56,11 @@ fn run(options: &Options) -> Result<()> {
     let names = report::names(&branches);
     folder.check(&names)?;
     let task = Task { requests, branches, probes, trials, quiet: options.quiet };
+    let stopped = interrupt();
     if !options.quiet {
         options.model.introduce(&pipeline);
     }
 
-    let stopped = interrupt();
     let findings = task.work(&mut pipeline, &stopped)?;
     let recommended = recommendations(&findings.profile)?;
     let adapter = pipeline.gpu().description();

@@ -64,6 +64,7 @@ fn run(options: &Options) -> Result<()> {
     if options.profile {
         pipeline.start_profile();
     }
+    let stopped = interrupt();
     if !options.quiet {
         options.model.introduce(&pipeline);
         if let Some(cache) = &cache {
@@ -71,7 +72,6 @@ fn run(options: &Options) -> Result<()> {
         }
     }
 
-    let stopped = interrupt();
     let bar = progress_bar(options.quiet);
     let outcome = pipeline.generate(&request, |progress| {
         bar.show(progress);

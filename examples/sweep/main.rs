@@ -56,12 +56,13 @@ fn run(options: &Options) -> Result<()> {
     let mut pipeline = options.model.load()?;
     check_names(&options.conditions, pipeline.classes())?;
     let branches = options.branches(&pipeline)?;
+    let stopped = interrupt();
     if !options.quiet {
         options.model.introduce(&pipeline);
     }
 
     let plan = Plan { samplers, methods, branches, intervals, profiles, equal_work };
-    let (stopped, bar) = (interrupt(), progress_bar(options.quiet));
+    let bar = progress_bar(options.quiet);
     let all = plan.runs(subjects.len());
     let mut made = 0;
     let mut count = || {
