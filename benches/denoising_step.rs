@@ -18,10 +18,10 @@ use deepcache::gpu::{Program, Purpose};
 use deepcache::models::OriginalDdpmConfig;
 use deepcache::models::latent_diffusion::LatentDiffusionConfig;
 use deepcache::models::unet::{UNet, UNetConfig};
-use deepcache::tensor::{ElementType, Tensor};
+use deepcache::tensor::Tensor;
 use deepcache::weights::{Checkpoint, Loader};
 use deepcache::{Error, Result};
-use support::{Bench, Timing, keep};
+use support::{Bench, Timing, element, keep, program};
 use table::{Cell, Table};
 
 /// Times a full call of a U-Net of a published shape, with random weights, and shallow calls beside it.
@@ -69,13 +69,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program(run)
 }
 
 /// A model's U-Net: its shape, the tokens of its condition, pixels of the picture for one of the sample.
@@ -107,13 +101,7 @@ impl Subject {
 fn run(options: &Options) -> Result<()> {
     let subject = Subject::read(options)?;
     let mut bench = Bench::open(options.device.as_deref())?;
-    let element = match options.dtype.as_deref() {
-        Some("f32") => ElementType::F32,
-        Some("f16") => ElementType::F16,
-        None if bench.gpu.has_f16() => ElementType::F16,
-        None => ElementType::F32,
-        Some(other) => return Err(Error::option("dtype", format!("expected f16 or f32, found \"{other}\""))),
-    };
+    let element = element(options.dtype.as_deref(), bench.gpu.has_f16())?;
     let adapter = bench.gpu.description();
     eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
 

@@ -19,7 +19,7 @@ use deepcache::gpu::recording::Recording;
 use deepcache::tensor::ElementType;
 use deepcache::{Error, Result};
 use shapes::{Operation, SHAPES, Shape};
-use support::{Bench, Timing, keep};
+use support::{Bench, Timing, element, keep, program};
 use table::{Cell, Table};
 
 /// Times every kernel at the shapes of the models, beside the device's own peak of the same run.
@@ -54,24 +54,12 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program(run)
 }
 
 fn run(options: &Options) -> Result<()> {
     let gpu = Bench::open(options.device.as_deref())?.gpu;
-    let element = match options.dtype.as_deref() {
-        Some("f32") => ElementType::F32,
-        Some("f16") => ElementType::F16,
-        None if gpu.has_f16() && !gpu.is_software() => ElementType::F16,
-        None => ElementType::F32,
-        Some(other) => return Err(Error::option("dtype", format!("expected f16 or f32, found \"{other}\""))),
-    };
+    let element = element(options.dtype.as_deref(), gpu.has_f16() && !gpu.is_software())?;
     let adapter = gpu.description();
     eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
     let side = if gpu.is_software() { 1024 } else { 4096 };

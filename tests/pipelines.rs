@@ -16,9 +16,9 @@ use deepcache::pipelines::{
     CacheOptions, DiffusionPipeline, Generation, LoadOptions, Progress, Request, StorageType,
 };
 use deepcache::schedulers::SchedulerKind;
-use loops::{GPU, PIXEL_LIMIT, check_loop, copy_directory, load, loops, number, run};
+use loops::{GPU, PIXEL_LIMIT, check_loop, load, loops, number, run};
 use serde_json::Value;
-use support::{Goldens, json, relative_l2, repository};
+use support::{Goldens, copy_directory, json, relative_l2, repository};
 
 type Shared = LazyLock<Mutex<DiffusionPipeline>>;
 

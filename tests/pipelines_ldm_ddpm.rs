@@ -18,7 +18,7 @@ use deepcache::schedulers::{SchedulerKind, TimestepSpacing};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
-use support::{Goldens, json, max_abs, relative_l2, repository};
+use support::{Goldens, copy_directory, json, max_abs, relative_l2, repository};
 
 static GPU: LazyLock<Arc<Gpu>> =
     LazyLock::new(|| Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}"))));
@@ -259,19 +259,6 @@ fn with_scheduler(pack: &str, config: &Value) -> DiffusionPipeline {
         std::fs::write(copy.path().join(file), config.to_string()).unwrap();
     }
     DiffusionPipeline::load_on(GPU.clone(), copy.path(), Some(StorageType::F32)).unwrap()
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ mod loops;
 mod support;
 
 use deepcache::pipelines::{DiffusionPipeline, StorageType};
-use loops::{check_loop, copy_directory, load, loops};
+use loops::{check_loop, load, loops};
 use serde_json::Value;
-use support::repository;
+use support::{copy_directory, repository};
 
 /// The model with another scheduler config.
 fn model_with(scheduler_config: &Value) -> DiffusionPipeline {

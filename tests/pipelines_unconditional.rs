@@ -9,9 +9,9 @@ mod support;
 use deepcache::pipelines::{Request, StorageType};
 use deepcache::schedulers::TimestepSpacing;
 use deepcache::weights::{ModelFiles, ModelKind};
-use loops::{PIXEL_LIMIT, copy_directory, load, number, pixels_apart, run};
+use loops::{PIXEL_LIMIT, load, number, pixels_apart, run};
 use serde_json::Value;
-use support::{Goldens, json, max_abs, relative_l2, repository};
+use support::{Goldens, copy_directory, json, max_abs, relative_l2, repository};
 
 const PACK: &str = "tests/goldens/unconditional";
 

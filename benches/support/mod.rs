@@ -3,14 +3,38 @@
 #![allow(dead_code, reason = "each bench uses a part of this module")]
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use clap::Parser;
 use deepcache::gpu::recording::Recording;
 use deepcache::gpu::{Executor, Gpu, Memory, Program, Purpose};
 use deepcache::image::write_whole;
 use deepcache::tensor::{ElementType, Tensor};
 use deepcache::{Error, Result};
+
+/// A bench: its command line read, its work done, its errors told.
+pub(crate) fn program<P: Parser>(run: impl FnOnce(&P) -> Result<()>) -> ExitCode {
+    match run(&P::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How values are stored: as asked for, or as halves where that is usual.
+pub(crate) fn element(asked: Option<&str>, halves: bool) -> Result<ElementType> {
+    match asked {
+        Some("f32") => Ok(ElementType::F32),
+        Some("f16") => Ok(ElementType::F16),
+        None if halves => Ok(ElementType::F16),
+        None => Ok(ElementType::F32),
+        Some(other) => Err(Error::option("dtype", format!("expected f16 or f32, found \"{other}\""))),
+    }
+}
 
 /// A device with memory and what plays on it.
 #[derive(Debug)]

@@ -111,3 +111,17 @@ pub(crate) fn assert_close(
     assert!(relative <= relative_limit, "{what}: relative l2 {relative:.3e} is above {relative_limit:.1e}");
     assert!(absolute <= absolute_limit, "{what}: max abs {absolute:.3e} is above {absolute_limit:.1e}");
 }
+
+/// Copies a folder with all that is in it.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
