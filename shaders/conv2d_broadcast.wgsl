@@ -14,7 +14,7 @@
 //! residual  [N, OH, OW, O]            Element  read if HAS_RESIDUAL
 //! output    [N, OH, OW, O]            Element
 //!
-//! grid     (O / COLUMNS, N * OH * OW / ROWS, 1), rounded up: one subgroup of 8 lanes owns ROWS pixels x COLUMNS channels
+//! grid     (O / COLUMNS, N * OH * OW / ROWS, 1), rounded up, x and y exchanged if ROWS_FIRST: one subgroup of 8 lanes owns ROWS pixels x COLUMNS channels
 //! numbers  products and sums in f32
 //! source   torch.nn.functional.conv2d; the sums of a ResNet block of diffusers
 //! twin     src/reference/conv2d.rs
@@ -140,8 +140,9 @@ fn conv2d_broadcast(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = (workgroup.z * grid.y + workgroup.y) * ROWS;
-    let columns = own_columns(workgroup.x, lane);
+    let own = own_block(workgroup, grid);
+    let first_row = own.y * ROWS;
+    let columns = own_columns(own.x, lane);
     var block = Block();
 
     // each lane follows its row of every eight: where its window begins, possibly left of or above the image,
@@ -174,5 +175,5 @@ fn conv2d_broadcast(
             }
         }
     }
-    store_block(block, first_row, workgroup.x * COLUMNS + lane);
+    store_block(block, first_row, own.x * COLUMNS + lane);
 }

@@ -8,7 +8,7 @@
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
 //!
-//! grid     (N / COLUMNS, M / ROWS, 1), rounded up: one subgroup of 8 lanes owns ROWS x COLUMNS outputs
+//! grid     (N / COLUMNS, M / ROWS, 1), rounded up, x and y exchanged if ROWS_FIRST: one subgroup of 8 lanes owns ROWS x COLUMNS outputs
 //! numbers  products and sums in f32
 //! source   torch.nn.functional.linear with its weight transposed
 //! twin     src/reference/matmul.rs
@@ -66,11 +66,12 @@ fn matmul_broadcast(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = (workgroup.z * grid.y + workgroup.y) * ROWS;
-    let columns = own_columns(workgroup.x, lane);
+    let own = own_block(workgroup, grid);
+    let first_row = own.y * ROWS;
+    let columns = own_columns(own.x, lane);
     var block = Block();
     for (var term = 0u; term < params.terms; term += LANES) {
         multiply(&block, load_rows(first_row, term + lane), load_weights(term, columns));
     }
-    store_block(block, first_row, workgroup.x * COLUMNS + lane);
+    store_block(block, first_row, own.x * COLUMNS + lane);
 }

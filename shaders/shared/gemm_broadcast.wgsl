@@ -10,7 +10,18 @@
 override ROWS: u32 = 32u;    // of a workgroup: 8, 16 or 32
 override COLUMNS: u32 = 32u; // of a workgroup: 8, 16 or 32
 
+// Neighbouring workgroups share their weights and not their rows: for weights that no cache holds.
+override ROWS_FIRST: bool = false;
+
 const LANES: u32 = 8u;
+
+/// Which block of columns and which block of rows a workgroup owns.
+fn own_block(workgroup: vec3<u32>, grid: vec3<u32>) -> vec2<u32> {
+    if ROWS_FIRST {
+        return workgroup.yx;
+    }
+    return vec2(workgroup.x, workgroup.z * grid.y + workgroup.y);
+}
 
 /// A value for each row: `qN` for the rows 4 * N to 4 * N + 3.
 struct Rows {

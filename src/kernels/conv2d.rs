@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{broadcast_block, extent, product_grid, source};
+use super::{broadcast_block, broadcast_grid, extent, product_grid, source};
 use crate::error::{Error, Result};
 use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
@@ -193,8 +193,17 @@ pub fn conv2d(
         ("HAS_TIME", flag(epilogue.time.is_some())),
         ("HAS_RESIDUAL", flag(epilogue.residual.is_some())),
     ];
+    let block = [block_rows, block_columns];
+    let mut grid = product_grid([params.rows, params.columns], block);
     if recording.family() == Family::Broadcast {
-        constants.extend([("ROWS", f64::from(block_rows)), ("COLUMNS", f64::from(block_columns))]);
+        let images = input.bytes().saturating_add(second.map_or(0, Tensor::bytes));
+        let (own, first) = broadcast_grid([params.rows, params.columns], block, images, weight.bytes());
+        grid = own;
+        constants.extend([
+            ("ROWS", f64::from(block_rows)),
+            ("COLUMNS", f64::from(block_columns)),
+            ("ROWS_FIRST", flag(first)),
+        ]);
     }
     let output = recording.transient(extents, element);
     recording.dispatch(Dispatch {
@@ -213,7 +222,7 @@ pub fn conv2d(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid: product_grid([params.rows, params.columns], [block_rows, block_columns]),
+        grid,
         multiply_accumulates: (rows as u64).saturating_mul(weight.shape().count() as u64),
     });
     Ok(output)

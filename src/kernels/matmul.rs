@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{broadcast_block, extent, product_grid, source};
+use super::{broadcast_block, broadcast_grid, extent, product_grid, source};
 use crate::error::Result;
 use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
@@ -96,8 +96,17 @@ pub fn matmul(
         ("HAS_BIAS", f64::from(u8::from(epilogue.bias.is_some()))),
         ("HAS_RESIDUAL", f64::from(u8::from(epilogue.residual.is_some()))),
     ];
+    let block = [block_rows, block_columns];
+    let mut grid = product_grid([params.rows, params.columns], block);
     if recording.family() == Family::Broadcast {
-        constants.extend([("ROWS", f64::from(block_rows)), ("COLUMNS", f64::from(block_columns))]);
+        let (own, first) =
+            broadcast_grid([params.rows, params.columns], block, input.bytes(), weight.bytes());
+        grid = own;
+        constants.extend([
+            ("ROWS", f64::from(block_rows)),
+            ("COLUMNS", f64::from(block_columns)),
+            ("ROWS_FIRST", f64::from(u8::from(first))),
+        ]);
     }
     recording.dispatch(Dispatch {
         shader,
@@ -113,7 +122,7 @@ pub fn matmul(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid: product_grid([params.rows, params.columns], [block_rows, block_columns]),
+        grid,
         multiply_accumulates: (rows * terms * columns) as u64,
     });
     Ok(output)

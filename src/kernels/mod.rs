@@ -116,6 +116,22 @@ pub(crate) fn product_grid([rows, columns]: [u32; 2], [block_rows, block_columns
     [columns.div_ceil(block_columns), blocks.div_ceil(layers), layers]
 }
 
+/// The grid of a product of the `broadcast` family, and whether neighbouring workgroups share their weights instead of
+/// their rows: where the weights are the larger part, they are then read from memory once, not once for every block
+/// of rows.
+pub(crate) fn broadcast_grid(
+    rows_columns: [u32; 2],
+    block: [u32; 2],
+    input: u64,
+    weight: u64,
+) -> ([u32; 3], bool) {
+    let grid = product_grid(rows_columns, block);
+    match grid {
+        [columns, rows, 1] if input < weight && columns <= GRID_LIMIT => ([rows, columns, 1], true),
+        _ => (grid, false),
+    }
+}
+
 /// Workgroups in two dimensions for `count` values, `per_workgroup` each; the shader's `linear_index` undoes it.
 pub(crate) fn linear_grid(count: usize, per_workgroup: u32) -> [u32; 3] {
     let groups = u32::try_from(count).unwrap_or(u32::MAX).div_ceil(per_workgroup).max(1);
@@ -131,4 +147,19 @@ pub(crate) fn extent(operation: &'static str, tensor: &str, value: usize) -> Res
         expected: "fewer than 2^32 values".to_owned(),
         found: value.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_side_of_a_product_is_walked_last() {
+        let block = [32, 32];
+        assert_eq!(broadcast_grid([1024, 640], block, 10, 20), ([32, 20, 1], true));
+        assert_eq!(broadcast_grid([1024, 640], block, 20, 10), ([20, 32, 1], false));
+        // More blocks of rows than one dimension holds stay where they are.
+        let rows = 32 * (GRID_LIMIT + 1);
+        assert_eq!(broadcast_grid([rows, 64], block, 10, 20), ([2, GRID_LIMIT.div_ceil(2), 2], false));
+    }
 }
