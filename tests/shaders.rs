@@ -18,7 +18,8 @@ const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
 const DEFINITIONS: &[(&str, &[&[u32]])] = &[
-    ("attention_broadcast", &[&[1], &[40], &[160], &[512], &[960]]),
+    ("attention_broadcast", &[&[1, 1], &[40, 2], &[80, 1]]),
+    ("attention_broadcast_wide", &[&[81], &[160], &[512], &[960]]),
     ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4], &[960, 4]]),
 ];
 

@@ -22,16 +22,25 @@ pub static FLASH: Shader = Shader {
     definitions: &["HEAD_SIZE", "QUERIES"],
 };
 
-/// The `broadcast` family: one query for each lane, keys and values broadcast in registers.
+/// The `broadcast` family: blocks of queries and keys as `gemm_block` multiplies them, all sums in registers.
 pub static BROADCAST: Shader = Shader {
     name: "attention_broadcast",
     source: source!("attention_broadcast"),
+    preludes: &[source!(shared "gemm_block")],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["HEAD_SIZE", "HALVES"],
+};
+
+/// The `broadcast` family, for larger heads: one query for each lane, keys and values broadcast in registers.
+pub static BROADCAST_WIDE: Shader = Shader {
+    name: "attention_broadcast_wide",
+    source: source!("attention_broadcast_wide"),
     preludes: &[],
     bindings: &["queries", "keys", "values", "output"],
     definitions: &["HEAD_SIZE"],
 };
 
-/// The uniform of both shaders.
+/// The uniform of all these shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -115,12 +124,8 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let definitions = [extent(NAME, "queries", head_size)?, queries_per_workgroup(head_size)];
-    let (shader, definitions, block) = match recording.family() {
-        Family::Tiled => (&FLASH, &definitions[..], definitions[1]),
-        Family::Broadcast => (&BROADCAST, &definitions[..1], BROADCAST_QUERIES),
-    };
-    let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
+    let layout = Layout::new(recording.family(), query_count, head_size);
+    let blocks = extent(NAME, "queries", query_count)?.div_ceil(layout.queries);
     let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
     if grid.iter().any(|&groups| groups > GRID_LIMIT) {
         return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
@@ -138,12 +143,16 @@ pub fn attention(
         first_value: extent(NAME, "values", values.first_channel)?,
         scale,
     };
+    let size = extent(NAME, "queries", head_size)?;
+    let definitions: Vec<u32> = [size].into_iter().chain(layout.definition).collect();
+    let causal = ("CAUSAL", f64::from(u8::from(causal)));
+    let constants: Vec<_> = [causal].into_iter().chain(layout.constant).collect();
     let output = recording.transient([images, query_count, channels], element);
     recording.dispatch(Dispatch {
-        shader,
+        shader: layout.shader,
         element,
-        definitions,
-        constants: &[("CAUSAL", f64::from(u8::from(causal)))],
+        definitions: &definitions,
+        constants: &constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (queries.tensor, Access::Read),
@@ -160,8 +169,47 @@ pub fn attention(
     Ok(output)
 }
 
-/// Queries of a workgroup of `attention_broadcast`, one for each lane.
-const BROADCAST_QUERIES: u32 = 8;
+/// What a family makes of attention.
+struct Layout {
+    shader: &'static Shader,
+    /// Of a workgroup.
+    queries: u32,
+    /// Of the shader, behind `HEAD_SIZE`.
+    definition: Option<u32>,
+    /// Of the shader, besides `CAUSAL`.
+    constant: Option<(&'static str, f64)>,
+}
+
+impl Layout {
+    fn new(family: Family, query_count: usize, head_size: usize) -> Self {
+        match family {
+            Family::Tiled => {
+                let queries = queries_per_workgroup(head_size);
+                Self { shader: &FLASH, queries, definition: Some(queries), constant: None }
+            }
+            Family::Broadcast => match broadcast_queries(query_count, head_size) {
+                Some(queries) => Self {
+                    shader: &BROADCAST,
+                    queries,
+                    definition: Some(queries.div_ceil(32)),
+                    constant: Some(("ROWS", f64::from(queries.min(32)))),
+                },
+                None => Self { shader: &BROADCAST_WIDE, queries: 8, definition: None, constant: None },
+            },
+        }
+    }
+}
+
+/// Queries of a workgroup of `attention_broadcast`: as many as there are, up to what a driver compiles in a few
+/// seconds, since it writes all loops over a head's channels out. Larger heads have a shader that keeps them.
+fn broadcast_queries(query_count: usize, head_size: usize) -> Option<u32> {
+    let most = match head_size {
+        0..=40 => 64,
+        41..=80 => 32,
+        _ => return None,
+    };
+    Some([8, 16, 32].into_iter().find(|&queries| query_count <= queries as usize).unwrap_or(most).min(most))
+}
 
 /// `QUERIES` of `attention_flash`: as many as keep its sums in registers, and its workgroup memory below 16 KiB for
 /// heads up to 512.

@@ -24,7 +24,7 @@ pub static TILED: Shader = Shader {
 pub static BROADCAST: Shader = Shader {
     name: "conv2d_broadcast",
     source: source!("conv2d_broadcast"),
-    preludes: &[source!(shared "gemm_broadcast")],
+    preludes: &[source!(shared "gemm_block"), source!(shared "gemm_broadcast")],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
     definitions: &[],
 };

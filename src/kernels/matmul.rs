@@ -23,7 +23,7 @@ pub static TILED: Shader = Shader {
 pub static BROADCAST: Shader = Shader {
     name: "matmul_broadcast",
     source: source!("matmul_broadcast"),
-    preludes: &[source!(shared "activation"), source!(shared "gemm_broadcast")],
+    preludes: &[source!(shared "activation"), source!(shared "gemm_block"), source!(shared "gemm_broadcast")],
     bindings: &["input", "weight", "bias", "residual", "output"],
     definitions: &[],
 };

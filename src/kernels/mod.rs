@@ -33,6 +33,7 @@ pub const SHADERS: &[&Shader] = &[
     &activation::ACTIVATION,
     &add::ADD,
     &attention::BROADCAST,
+    &attention::BROADCAST_WIDE,
     &attention::FLASH,
     &conv2d::BROADCAST,
     &conv2d::TILED,

@@ -40,6 +40,7 @@ const TWINS: &[(&str, Twin)] = &[
     ("activation", activation::twin),
     ("add", add::twin),
     ("attention_broadcast", attention::twin),
+    ("attention_broadcast_wide", attention::twin),
     ("attention_flash", attention::twin),
     ("conv2d_broadcast", conv2d::twin),
     ("conv2d_tiled", conv2d::twin),
