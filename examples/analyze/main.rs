@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use command::{Folder, check_names, interrupt, list_devices, program};
 use deepcache::Result;
-use deepcache::image::write_whole;
+use deepcache::files::write_whole;
 use deepcache::weights::ModelFiles;
 use findings::Task;
 use options::Options;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use command::{check_names, interrupt, list_devices, program, progress_bar};
-use deepcache::image::{check_writable, write_whole};
+use deepcache::files::{check_writable, write_whole};
 use deepcache::pipelines::{Generation, Latents, Request};
 use deepcache::weights::ModelFiles;
 use deepcache::{Error, Result};

@@ -32,7 +32,7 @@ use checker::Checker;
 use command::{Folder, check_names, interrupt, list_devices, program, progress_bar};
 use deepcache::Result;
 use deepcache::deepcache::CacheProfile;
-use deepcache::image::write_whole;
+use deepcache::files::write_whole;
 use deepcache::weights::ModelFiles;
 use measures::mean;
 use options::Options;

@@ -1,9 +1,11 @@
 //! Adapter, device, limits, and how the driver's errors come back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wgpu::{Backend, DeviceType, Features};
 
+use super::pipeline_cache::PipelineCache;
 use super::recording::Family;
 use crate::error::{Error, Result};
 
@@ -45,6 +47,8 @@ pub struct Gpu {
     subgroup_size: Option<u32>,
     family: Family,
     fault: Arc<Mutex<Option<Error>>>,
+    info: wgpu::AdapterInfo,
+    compiled: OnceLock<PipelineCache>,
 }
 
 /// The environment variable that overrules the choice of kernels: `tiled` or `broadcast`.
@@ -160,8 +164,19 @@ impl Gpu {
         let subgroup_size =
             (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
         let family = Family::default();
-        let mut gpu =
-            Self { device, queue, description, features, limits, software, subgroup_size, family, fault };
+        let mut gpu = Self {
+            device,
+            queue,
+            description,
+            features,
+            limits,
+            software,
+            subgroup_size,
+            family,
+            fault,
+            info,
+            compiled: OnceLock::new(),
+        };
         gpu.family = gpu.choose_family()?;
         Ok(gpu)
     }
@@ -235,6 +250,36 @@ impl Gpu {
 
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.limits
+    }
+
+    /// Keeps compiled pipelines in a folder of this program, so that later starts compile less: the file of this
+    /// adapter and driver is read now, if it is there, and written by [`Gpu::save_pipelines`].
+    ///
+    /// Returns whether the graphics interface can: only Vulkan does. Most desktop drivers keep pipelines themselves.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder or the file cannot be read.
+    pub fn keep_pipelines(&self, folder: impl AsRef<Path>) -> Result<bool> {
+        if !self.features.contains(Features::PIPELINE_CACHE) {
+            return Ok(false);
+        }
+        if self.compiled.get().is_none() {
+            let cache = PipelineCache::open(&self.device, &self.info, folder.as_ref())?;
+            let _ = self.compiled.set(cache);
+        }
+        Ok(true)
+    }
+
+    /// Writes what was compiled since [`Gpu::keep_pipelines`], whole or not at all; does nothing without it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save_pipelines(&self) -> Result<()> {
+        self.compiled.get().map_or(Ok(()), PipelineCache::save)
+    }
+
+    pub(super) fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.compiled.get().map(|compiled| &compiled.cache)
     }
 
     /// Loses the device on purpose, as a driver reset would; for tests of recovery.

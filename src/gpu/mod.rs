@@ -6,6 +6,7 @@
 mod context;
 mod executor;
 mod memory;
+mod pipeline_cache;
 mod pipelines;
 mod profiler;
 mod program;
