@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{broadcast_block, broadcast_grid, extent, product_grid, source};
+use super::product::{Product, Variants};
+use super::{extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -27,6 +28,8 @@ pub static BROADCAST: Shader = Shader {
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
     definitions: &[],
 };
+
+const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST };
 
 /// The uniform of `conv2d_tiled` and `conv2d_broadcast`.
 #[repr(C)]
@@ -183,34 +186,25 @@ pub fn conv2d(
     let flag = |set: bool| f64::from(u8::from(set));
     // An absent tensor needs something bound in its place: the weight, which is only read as well.
     let (table, step) = epilogue.time.map_or((weight, weight), |time| (time.table, time.step));
-    let (shader, [block_rows, block_columns]) = match recording.family() {
-        Family::Tiled => (&TILED, [64, 64]),
-        Family::Broadcast => (&BROADCAST, broadcast_block(params.rows, params.columns)),
+    let product = Product {
+        rows: params.rows,
+        columns: params.columns,
+        input: input.bytes().saturating_add(second.map_or(0, Tensor::bytes)),
+        weight: weight.bytes(),
     };
-    let mut constants = vec![
+    let mut layout = product.layout(recording.family(), &VARIANTS);
+    layout.constants.extend([
         ("HAS_SECOND", flag(second.is_some())),
         ("HAS_BIAS", flag(epilogue.bias.is_some())),
         ("HAS_TIME", flag(epilogue.time.is_some())),
         ("HAS_RESIDUAL", flag(epilogue.residual.is_some())),
-    ];
-    let block = [block_rows, block_columns];
-    let mut grid = product_grid([params.rows, params.columns], block);
-    if recording.family() == Family::Broadcast {
-        let images = input.bytes().saturating_add(second.map_or(0, Tensor::bytes));
-        let (own, first) = broadcast_grid([params.rows, params.columns], block, images, weight.bytes());
-        grid = own;
-        constants.extend([
-            ("ROWS", f64::from(block_rows)),
-            ("COLUMNS", f64::from(block_columns)),
-            ("ROWS_FIRST", flag(first)),
-        ]);
-    }
+    ]);
     let output = recording.transient(extents, element);
     recording.dispatch(Dispatch {
-        shader,
+        shader: layout.shader,
         element,
         definitions: &[],
-        constants: &constants,
+        constants: &layout.constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (input, Access::Read),
@@ -222,7 +216,7 @@ pub fn conv2d(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid,
+        grid: layout.grid,
         multiply_accumulates: (rows as u64).saturating_mul(weight.shape().count() as u64),
     });
     Ok(output)

@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{broadcast_block, broadcast_grid, extent, product_grid, source};
+use super::product::{Product, Variants};
+use super::{extent, source};
 use crate::error::Result;
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::kernels::activation::Activation;
 use crate::tensor::{Shape, Tensor};
@@ -26,6 +27,8 @@ pub static BROADCAST: Shader = Shader {
     bindings: &["input", "weight", "bias", "residual", "output"],
     definitions: &[],
 };
+
+const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST };
 
 /// The uniform of `matmul_tiled` and `matmul_broadcast`.
 #[repr(C)]
@@ -87,32 +90,19 @@ pub fn matmul(
         terms: extent(NAME, "input", terms)?,
         columns: extent(NAME, "weight", columns)?,
     };
-    let (shader, [block_rows, block_columns]) = match recording.family() {
-        Family::Tiled => (&TILED, [64, 64]),
-        Family::Broadcast => (&BROADCAST, broadcast_block(params.rows, params.columns)),
-    };
-    let mut constants = vec![
+    let product =
+        Product { rows: params.rows, columns: params.columns, input: input.bytes(), weight: weight.bytes() };
+    let mut layout = product.layout(recording.family(), &VARIANTS);
+    layout.constants.extend([
         ("ACTIVATION", f64::from(epilogue.activation.code())),
         ("HAS_BIAS", f64::from(u8::from(epilogue.bias.is_some()))),
         ("HAS_RESIDUAL", f64::from(u8::from(epilogue.residual.is_some()))),
-    ];
-    let block = [block_rows, block_columns];
-    let mut grid = product_grid([params.rows, params.columns], block);
-    if recording.family() == Family::Broadcast {
-        let (own, first) =
-            broadcast_grid([params.rows, params.columns], block, input.bytes(), weight.bytes());
-        grid = own;
-        constants.extend([
-            ("ROWS", f64::from(block_rows)),
-            ("COLUMNS", f64::from(block_columns)),
-            ("ROWS_FIRST", f64::from(u8::from(first))),
-        ]);
-    }
+    ]);
     recording.dispatch(Dispatch {
-        shader,
+        shader: layout.shader,
         element: input.element(),
         definitions: &[],
-        constants: &constants,
+        constants: &layout.constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (input, Access::Read),
@@ -122,7 +112,7 @@ pub fn matmul(
             (epilogue.residual.unwrap_or(weight), Access::Read),
             (&output, Access::Write),
         ],
-        grid,
+        grid: layout.grid,
         multiply_accumulates: (rows * terms * columns) as u64,
     });
     Ok(output)

@@ -15,6 +15,7 @@ pub mod guidance;
 pub mod layer_norm;
 pub mod matmul;
 pub mod pixels;
+mod product;
 pub mod scale_model_input;
 pub mod scheduler_step;
 pub mod similarity;
@@ -91,46 +92,11 @@ macro_rules! source {
 }
 pub(crate) use source;
 
-/// Rows and columns of a workgroup of the `broadcast` family: many, since every load then serves many products,
-/// but not so many that a small product occupies fewer than 4 cores.
-pub(crate) fn broadcast_block(rows: u32, columns: u32) -> [u32; 2] {
-    const WORKGROUPS: u32 = 4;
-    let block_columns = columns.min(32).next_power_of_two().max(8);
-    let across = columns.div_ceil(block_columns);
-    let enough = |block_rows: &u32| rows.div_ceil(*block_rows).saturating_mul(across) >= WORKGROUPS;
-    let block_rows = [32, 16].into_iter().find(enough).unwrap_or(8);
-    [block_rows, block_columns]
-}
-
 /// The most workgroups in one dimension that every device allows.
 const GRID_LIMIT: u32 = 65_535;
 
 /// The most pixels of a picture: kernels count values in 32 bits, and a VAE has hundreds of channels.
 pub(crate) const MOST_PIXELS: usize = 1 << 23;
-
-/// Workgroups of a matrix product: blocks of columns along x, blocks of rows along y and, where there are more
-/// than one dimension holds, z.
-pub(crate) fn product_grid([rows, columns]: [u32; 2], [block_rows, block_columns]: [u32; 2]) -> [u32; 3] {
-    let blocks = rows.div_ceil(block_rows);
-    let layers = blocks.div_ceil(GRID_LIMIT).max(1);
-    [columns.div_ceil(block_columns), blocks.div_ceil(layers), layers]
-}
-
-/// The grid of a product of the `broadcast` family, and whether neighbouring workgroups share their weights instead of
-/// their rows: where the weights are the larger part, they are then read from memory once, not once for every block
-/// of rows.
-pub(crate) fn broadcast_grid(
-    rows_columns: [u32; 2],
-    block: [u32; 2],
-    input: u64,
-    weight: u64,
-) -> ([u32; 3], bool) {
-    let grid = product_grid(rows_columns, block);
-    match grid {
-        [columns, rows, 1] if input < weight && columns <= GRID_LIMIT => ([rows, columns, 1], true),
-        _ => (grid, false),
-    }
-}
 
 /// Workgroups in two dimensions for `count` values, `per_workgroup` each; the shader's `linear_index` undoes it.
 pub(crate) fn linear_grid(count: usize, per_workgroup: u32) -> [u32; 3] {
@@ -147,19 +113,4 @@ pub(crate) fn extent(operation: &'static str, tensor: &str, value: usize) -> Res
         expected: "fewer than 2^32 values".to_owned(),
         found: value.to_string(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_larger_side_of_a_product_is_walked_last() {
-        let block = [32, 32];
-        assert_eq!(broadcast_grid([1024, 640], block, 10, 20), ([32, 20, 1], true));
-        assert_eq!(broadcast_grid([1024, 640], block, 20, 10), ([20, 32, 1], false));
-        // More blocks of rows than one dimension holds stay where they are.
-        let rows = 32 * (GRID_LIMIT + 1);
-        assert_eq!(broadcast_grid([rows, 64], block, 10, 20), ([2, GRID_LIMIT.div_ceil(2), 2], false));
-    }
 }
