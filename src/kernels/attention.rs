@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{GRID_LIMIT, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Fragments, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -31,7 +31,16 @@ pub static BROADCAST: Shader = Shader {
     definitions: &["HEAD_SIZE"],
 };
 
-/// The uniform of both shaders.
+/// The `cooperative` family: blocks of keys on fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "attention_cooperative",
+    source: source!("attention_cooperative"),
+    preludes: &[source!(shared "fragments_8"), source!(shared "fragments_16")],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["EDGE", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
+};
+
+/// The uniform of all attention shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -115,11 +124,7 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let definitions = [extent(NAME, "queries", head_size)?, queries_per_workgroup(head_size)];
-    let (shader, definitions, block) = match recording.family() {
-        Family::Tiled => (&FLASH, &definitions[..], definitions[1]),
-        Family::Broadcast => (&BROADCAST, &definitions[..1], BROADCAST_QUERIES),
-    };
+    let (shader, definitions, block) = layout(recording.product_family(element), head_size);
     let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
     let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
     if grid.iter().any(|&groups| groups > GRID_LIMIT) {
@@ -142,7 +147,7 @@ pub fn attention(
     recording.dispatch(Dispatch {
         shader,
         element,
-        definitions,
+        definitions: &definitions,
         constants: &[("CAUSAL", f64::from(u8::from(causal)))],
         params: bytemuck::bytes_of(&params),
         bindings: &[
@@ -171,6 +176,34 @@ const fn queries_per_workgroup(head_size: usize) -> u32 {
         65..=160 => 16,
         _ => 4,
     }
+}
+
+/// The shader of a family for a size of heads, its definitions, and the queries of a workgroup.
+#[must_use]
+pub fn layout(family: Family, head_size: usize) -> (&'static Shader, Vec<u32>, u32) {
+    let head = u32::try_from(head_size).unwrap_or(u32::MAX);
+    match family {
+        Family::Broadcast => (&BROADCAST, vec![head], BROADCAST_QUERIES),
+        Family::Cooperative(Fragments { edge, lanes }) if head_size <= LARGEST_COOPERATIVE_HEAD => {
+            let queries = cooperative_queries(head_size);
+            (&COOPERATIVE, vec![edge, lanes, head, queries, COOPERATIVE_KEYS], queries)
+        }
+        Family::Tiled | Family::Cooperative(_) => {
+            let queries = queries_per_workgroup(head_size);
+            (&FLASH, vec![head, queries], queries)
+        }
+    }
+}
+
+/// Behind it `attention_cooperative` would have more than 32 KiB of workgroup memory; `attention_flash` runs instead.
+pub const LARGEST_COOPERATIVE_HEAD: usize = 160;
+
+/// `KEYS` of `attention_cooperative`.
+const COOPERATIVE_KEYS: u32 = 32;
+
+/// `QUERIES` of `attention_cooperative`.
+const fn cooperative_queries(head_size: usize) -> u32 {
+    if head_size <= 80 { 32 } else { 16 }
 }
 
 fn check(name: &str, view: &View<'_>, channels: usize, element: ElementType) -> Result<[usize; 3]> {

@@ -73,9 +73,9 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
     let gpu = gpu();
     let mut failures = Vec::new();
     assert!(!cases.is_empty(), "{stem} has cases");
-    let families = [Family::Tiled, Family::Broadcast].into_iter().filter(|family| gpu.supports(*family));
+    let families = gpu.families();
     let variants: Vec<_> =
-        cases.iter().flat_map(|case| families.clone().map(move |family| (case, family))).collect();
+        cases.iter().flat_map(|case| families.iter().map(move |&family| (case, family))).collect();
     for (case, family) in variants {
         let recorded = record(case, element, family);
         if family != Family::Tiled && names(&recorded) == names(&record(case, element, Family::Tiled)) {
