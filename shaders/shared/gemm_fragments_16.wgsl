@@ -4,11 +4,9 @@ alias LeftFragment = coop_mat16x16<f16, A>;
 alias RightFragment = coop_mat16x16<f16, B>;
 alias SumFragment = coop_mat16x16<f32, C>;
 
-/// `sRC` begins at row 16 * R and column 16 * C of the quarter. Each has a name, since registers have no index.
-struct Sums {
-    s00: SumFragment, s01: SumFragment,
-    s10: SumFragment, s11: SumFragment,
-}
+/// The fragment that begins at row 16 * R and column 16 * C of the quarter is number 2 * R + C. All indices are
+/// constants, so that the sums can stay in registers. (Mesa 26.1 compiles no struct of larger fragments.)
+alias Sums = array<SumFragment, 4>;
 
 fn multiply_panels(sums: ptr<function, Sums>, row: u32, column: u32) {
     for (var term = 0u; term < DEPTH; term += 16u) {
@@ -18,10 +16,10 @@ fn multiply_panels(sums: ptr<function, Sums>, row: u32, column: u32) {
         let from_right = term * RIGHT_STRIDE + column;
         let b0 = coopLoadT<RightFragment>(&right[from_right], RIGHT_STRIDE);
         let b1 = coopLoadT<RightFragment>(&right[from_right + 16u], RIGHT_STRIDE);
-        (*sums).s00 = coopMultiplyAdd(a0, b0, (*sums).s00);
-        (*sums).s01 = coopMultiplyAdd(a0, b1, (*sums).s01);
-        (*sums).s10 = coopMultiplyAdd(a1, b0, (*sums).s10);
-        (*sums).s11 = coopMultiplyAdd(a1, b1, (*sums).s11);
+        (*sums)[0] = coopMultiplyAdd(a0, b0, (*sums)[0]);
+        (*sums)[1] = coopMultiplyAdd(a0, b1, (*sums)[1]);
+        (*sums)[2] = coopMultiplyAdd(a1, b0, (*sums)[2]);
+        (*sums)[3] = coopMultiplyAdd(a1, b1, (*sums)[3]);
     }
 }
 
@@ -29,16 +27,16 @@ fn multiply_panels(sums: ptr<function, Sums>, row: u32, column: u32) {
 fn store_quarter(sums: ptr<function, Sums>, place: Place) {
     let at = spare_or_own(place);
     let stride = 16u;
-    let s00 = (*sums).s00;
-    coopStoreT(s00, &finished[at], stride);
+    let sum_0 = (*sums)[0];
+    coopStoreT(sum_0, &finished[at], stride);
     hand_over(place, 0u, 0u, stride);
-    let s01 = (*sums).s01;
-    coopStoreT(s01, &finished[at], stride);
+    let sum_1 = (*sums)[1];
+    coopStoreT(sum_1, &finished[at], stride);
     hand_over(place, 0u, 16u, stride);
-    let s10 = (*sums).s10;
-    coopStoreT(s10, &finished[at], stride);
+    let sum_2 = (*sums)[2];
+    coopStoreT(sum_2, &finished[at], stride);
     hand_over(place, 16u, 0u, stride);
-    let s11 = (*sums).s11;
-    coopStoreT(s11, &finished[at], stride);
+    let sum_3 = (*sums)[3];
+    coopStoreT(sum_3, &finished[at], stride);
     hand_over(place, 16u, 16u, stride);
 }

@@ -4,13 +4,9 @@ alias LeftFragment = coop_mat8x8<f16, A>;
 alias RightFragment = coop_mat8x8<f16, B>;
 alias SumFragment = coop_mat8x8<f32, C>;
 
-/// `sRC` begins at row 8 * R and column 8 * C of the quarter. Each has a name, since registers have no index.
-struct Sums {
-    s00: SumFragment, s01: SumFragment, s02: SumFragment, s03: SumFragment,
-    s10: SumFragment, s11: SumFragment, s12: SumFragment, s13: SumFragment,
-    s20: SumFragment, s21: SumFragment, s22: SumFragment, s23: SumFragment,
-    s30: SumFragment, s31: SumFragment, s32: SumFragment, s33: SumFragment,
-}
+/// The fragment that begins at row 8 * R and column 8 * C of the quarter is number 4 * R + C. All indices are
+/// constants, so that the sums can stay in registers. (Mesa 26.1 compiles no struct of larger fragments.)
+alias Sums = array<SumFragment, 16>;
 
 fn multiply_panels(sums: ptr<function, Sums>, row: u32, column: u32) {
     for (var term = 0u; term < DEPTH; term += 8u) {
@@ -24,22 +20,22 @@ fn multiply_panels(sums: ptr<function, Sums>, row: u32, column: u32) {
         let b1 = coopLoadT<RightFragment>(&right[from_right + 8u], RIGHT_STRIDE);
         let b2 = coopLoadT<RightFragment>(&right[from_right + 16u], RIGHT_STRIDE);
         let b3 = coopLoadT<RightFragment>(&right[from_right + 24u], RIGHT_STRIDE);
-        (*sums).s00 = coopMultiplyAdd(a0, b0, (*sums).s00);
-        (*sums).s01 = coopMultiplyAdd(a0, b1, (*sums).s01);
-        (*sums).s02 = coopMultiplyAdd(a0, b2, (*sums).s02);
-        (*sums).s03 = coopMultiplyAdd(a0, b3, (*sums).s03);
-        (*sums).s10 = coopMultiplyAdd(a1, b0, (*sums).s10);
-        (*sums).s11 = coopMultiplyAdd(a1, b1, (*sums).s11);
-        (*sums).s12 = coopMultiplyAdd(a1, b2, (*sums).s12);
-        (*sums).s13 = coopMultiplyAdd(a1, b3, (*sums).s13);
-        (*sums).s20 = coopMultiplyAdd(a2, b0, (*sums).s20);
-        (*sums).s21 = coopMultiplyAdd(a2, b1, (*sums).s21);
-        (*sums).s22 = coopMultiplyAdd(a2, b2, (*sums).s22);
-        (*sums).s23 = coopMultiplyAdd(a2, b3, (*sums).s23);
-        (*sums).s30 = coopMultiplyAdd(a3, b0, (*sums).s30);
-        (*sums).s31 = coopMultiplyAdd(a3, b1, (*sums).s31);
-        (*sums).s32 = coopMultiplyAdd(a3, b2, (*sums).s32);
-        (*sums).s33 = coopMultiplyAdd(a3, b3, (*sums).s33);
+        (*sums)[0] = coopMultiplyAdd(a0, b0, (*sums)[0]);
+        (*sums)[1] = coopMultiplyAdd(a0, b1, (*sums)[1]);
+        (*sums)[2] = coopMultiplyAdd(a0, b2, (*sums)[2]);
+        (*sums)[3] = coopMultiplyAdd(a0, b3, (*sums)[3]);
+        (*sums)[4] = coopMultiplyAdd(a1, b0, (*sums)[4]);
+        (*sums)[5] = coopMultiplyAdd(a1, b1, (*sums)[5]);
+        (*sums)[6] = coopMultiplyAdd(a1, b2, (*sums)[6]);
+        (*sums)[7] = coopMultiplyAdd(a1, b3, (*sums)[7]);
+        (*sums)[8] = coopMultiplyAdd(a2, b0, (*sums)[8]);
+        (*sums)[9] = coopMultiplyAdd(a2, b1, (*sums)[9]);
+        (*sums)[10] = coopMultiplyAdd(a2, b2, (*sums)[10]);
+        (*sums)[11] = coopMultiplyAdd(a2, b3, (*sums)[11]);
+        (*sums)[12] = coopMultiplyAdd(a3, b0, (*sums)[12]);
+        (*sums)[13] = coopMultiplyAdd(a3, b1, (*sums)[13]);
+        (*sums)[14] = coopMultiplyAdd(a3, b2, (*sums)[14]);
+        (*sums)[15] = coopMultiplyAdd(a3, b3, (*sums)[15]);
     }
 }
 
@@ -50,40 +46,40 @@ fn store_quarter(sums: ptr<function, Sums>, place: Place) {
     let at_1 = at + 8u;
     let at_2 = at + 16u;
     let at_3 = at + 24u;
-    let s00 = (*sums).s00;
-    coopStoreT(s00, &finished[at], stride);
-    let s01 = (*sums).s01;
-    coopStoreT(s01, &finished[at_1], stride);
-    let s02 = (*sums).s02;
-    coopStoreT(s02, &finished[at_2], stride);
-    let s03 = (*sums).s03;
-    coopStoreT(s03, &finished[at_3], stride);
+    let sum_0 = (*sums)[0];
+    coopStoreT(sum_0, &finished[at], stride);
+    let sum_1 = (*sums)[1];
+    coopStoreT(sum_1, &finished[at_1], stride);
+    let sum_2 = (*sums)[2];
+    coopStoreT(sum_2, &finished[at_2], stride);
+    let sum_3 = (*sums)[3];
+    coopStoreT(sum_3, &finished[at_3], stride);
     hand_over(place, 0u, 0u, stride);
-    let s10 = (*sums).s10;
-    coopStoreT(s10, &finished[at], stride);
-    let s11 = (*sums).s11;
-    coopStoreT(s11, &finished[at_1], stride);
-    let s12 = (*sums).s12;
-    coopStoreT(s12, &finished[at_2], stride);
-    let s13 = (*sums).s13;
-    coopStoreT(s13, &finished[at_3], stride);
+    let sum_4 = (*sums)[4];
+    coopStoreT(sum_4, &finished[at], stride);
+    let sum_5 = (*sums)[5];
+    coopStoreT(sum_5, &finished[at_1], stride);
+    let sum_6 = (*sums)[6];
+    coopStoreT(sum_6, &finished[at_2], stride);
+    let sum_7 = (*sums)[7];
+    coopStoreT(sum_7, &finished[at_3], stride);
     hand_over(place, 8u, 0u, stride);
-    let s20 = (*sums).s20;
-    coopStoreT(s20, &finished[at], stride);
-    let s21 = (*sums).s21;
-    coopStoreT(s21, &finished[at_1], stride);
-    let s22 = (*sums).s22;
-    coopStoreT(s22, &finished[at_2], stride);
-    let s23 = (*sums).s23;
-    coopStoreT(s23, &finished[at_3], stride);
+    let sum_8 = (*sums)[8];
+    coopStoreT(sum_8, &finished[at], stride);
+    let sum_9 = (*sums)[9];
+    coopStoreT(sum_9, &finished[at_1], stride);
+    let sum_10 = (*sums)[10];
+    coopStoreT(sum_10, &finished[at_2], stride);
+    let sum_11 = (*sums)[11];
+    coopStoreT(sum_11, &finished[at_3], stride);
     hand_over(place, 16u, 0u, stride);
-    let s30 = (*sums).s30;
-    coopStoreT(s30, &finished[at], stride);
-    let s31 = (*sums).s31;
-    coopStoreT(s31, &finished[at_1], stride);
-    let s32 = (*sums).s32;
-    coopStoreT(s32, &finished[at_2], stride);
-    let s33 = (*sums).s33;
-    coopStoreT(s33, &finished[at_3], stride);
+    let sum_12 = (*sums)[12];
+    coopStoreT(sum_12, &finished[at], stride);
+    let sum_13 = (*sums)[13];
+    coopStoreT(sum_13, &finished[at_1], stride);
+    let sum_14 = (*sums)[14];
+    coopStoreT(sum_14, &finished[at_2], stride);
+    let sum_15 = (*sums)[15];
+    coopStoreT(sum_15, &finished[at_3], stride);
     hand_over(place, 24u, 0u, stride);
 }
