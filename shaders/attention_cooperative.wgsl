@@ -8,6 +8,8 @@
 //! values   [N, Tk, value_width]  Element  head h begins at first_value + h * D
 //! output   [N, Tq, heads * D]    Element
 //!
+//! WIDTH is 4 if all of D and the places and widths of the heads are multiples of it, and 1 otherwise.
+//!
 //! grid     (Tq / QUERIES, heads, N), rounded up: one workgroup of LANES lanes owns QUERIES queries of one head
 //! numbers  products of f16, so the weights of the keys are rounded; scores, running maximum and sums in f32; D is HEAD_SIZE
 //! source   Dao et al. 2022, arXiv:2205.14135; Milakov & Gimelshein 2018, arXiv:1805.02867
@@ -27,9 +29,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> queries: array<Element>;
-@group(0) @binding(2) var<storage, read> keys: array<Element>;
-@group(0) @binding(3) var<storage, read> values: array<Element>;
+@group(0) @binding(1) var<storage, read> queries: array<Pack>;
+@group(0) @binding(2) var<storage, read> keys: array<Pack>;
+@group(0) @binding(3) var<storage, read> values: array<Pack>;
 @group(0) @binding(4) var<storage, read_write> output: array<Element>;
 
 override CAUSAL: bool = false;
@@ -52,8 +54,8 @@ const LOWEST: f32 = -1e30;
 // that the sums are seldom scaled. No weight passes exp(8), which 16 bits hold.
 const SLACK: f32 = 8.0;
 
-var<workgroup> query_tile: array<Element, QUERIES * STRIDE>;      // [QUERIES][CHANNELS]
-var<workgroup> tile: array<Element, KEYS * STRIDE>;               // [KEYS][CHANNELS], of the keys, then of the values
+var<workgroup> left: array<Element, QUERIES * STRIDE>;      // [QUERIES][CHANNELS]
+var<workgroup> right: array<Element, KEYS * STRIDE>; // [KEYS][CHANNELS], of the keys, then of the values
 var<workgroup> scores: array<f32, QUERIES * SCORE_STRIDE>;        // [QUERIES][KEYS], not scaled
 var<workgroup> weights: array<Element, QUERIES * WEIGHT_STRIDE>;  // [QUERIES][KEYS], exp(score - maximum)
 var<workgroup> sums: array<f32, QUERIES * SUM_STRIDE>;            // [QUERIES][CHANNELS], of weighted values
@@ -67,8 +69,8 @@ fn multiply_keys(subgroup: u32, subgroups: u32) {
         let key = i % (KEYS / EDGE) * EDGE;
         var sum = SumFragment();
         for (var channel = 0u; channel < CHANNELS; channel += EDGE) {
-            let a = coopLoadT<LeftFragment>(&query_tile[row * STRIDE + channel], STRIDE);
-            let b = coopLoad<RightFragment>(&tile[key * STRIDE + channel], STRIDE);
+            let a = coopLoadT<LeftFragment>(&left[row * STRIDE + channel], STRIDE);
+            let b = coopLoad<RightFragment>(&right[key * STRIDE + channel], STRIDE);
             sum = coopMultiplyAdd(a, b, sum);
         }
         // what is stored has a name, as naga 30 wants it
@@ -88,7 +90,7 @@ fn multiply_values(subgroup: u32, subgroups: u32) {
         var sum = coopLoadT<SumFragment>(&sums[at], SUM_STRIDE);
         for (var key = 0u; key < KEYS; key += EDGE) {
             let a = coopLoadT<LeftFragment>(&weights[row * WEIGHT_STRIDE + key], WEIGHT_STRIDE);
-            let b = coopLoadT<RightFragment>(&tile[key * STRIDE + channel], STRIDE);
+            let b = coopLoadT<RightFragment>(&right[key * STRIDE + channel], STRIDE);
             sum = coopMultiplyAdd(a, b, sum);
         }
         let finished = sum;
@@ -119,15 +121,17 @@ fn attention_cooperative(
     let member = lane % ROW_LANES;
 
     let query_base = image * params.query_count * params.query_width + params.first_query + head;
-    for (var i = lane; i < QUERIES * CHANNELS; i += LANES) {
+    for (var i = lane * WIDTH; i < QUERIES * CHANNELS; i += LANES * WIDTH) {
         let query = first_query + i / CHANNELS;
         let channel = i % CHANNELS;
-        var value: Element = 0.0h;
+        var pack = Pack();
         if query < params.query_count && channel < HEAD_SIZE {
-            value = queries[query_base + query * params.query_width + channel];
+            pack = queries[(query_base + query * params.query_width + channel) / WIDTH];
         }
-        query_tile[i / CHANNELS * STRIDE + channel] = value;
-        sums[i / CHANNELS * SUM_STRIDE + channel] = 0.0;
+        stage_left(i / CHANNELS * STRIDE + channel, pack);
+    }
+    for (var i = lane; i < QUERIES * SUM_STRIDE; i += LANES) {
+        sums[i] = 0.0;
     }
 
     // a causal query sees no key behind itself, so the blocks behind the last query are skipped
@@ -146,14 +150,14 @@ fn attention_cooperative(
     }
 
     for (var first_key = 0u; first_key < key_end; first_key += KEYS) {
-        for (var i = lane; i < KEYS * CHANNELS; i += LANES) {
+        for (var i = lane * WIDTH; i < KEYS * CHANNELS; i += LANES * WIDTH) {
             let key = first_key + i / CHANNELS;
             let channel = i % CHANNELS;
-            var value: Element = 0.0h;
+            var pack = Pack();
             if key < key_end && channel < HEAD_SIZE {
-                value = keys[key_base + key * params.key_width + channel];
+                pack = keys[(key_base + key * params.key_width + channel) / WIDTH];
             }
-            tile[i / CHANNELS * STRIDE + channel] = value;
+            stage_right(i / CHANNELS * STRIDE + channel, pack);
         }
         workgroupBarrier();
         multiply_keys(subgroup, subgroups);
@@ -168,15 +172,15 @@ fn attention_cooperative(
             }
             partial[j * LANES + lane] = highest;
         }
-        for (var i = lane; i < KEYS * CHANNELS; i += LANES) {
+        for (var i = lane * WIDTH; i < KEYS * CHANNELS; i += LANES * WIDTH) {
             // 0 behind the last key too: its weight is 0, but 0 times what lies there need not be
             let key = first_key + i / CHANNELS;
             let channel = i % CHANNELS;
-            var value: Element = 0.0h;
+            var pack = Pack();
             if key < key_end && channel < HEAD_SIZE {
-                value = values[value_base + key * params.value_width + channel];
+                pack = values[(value_base + key * params.value_width + channel) / WIDTH];
             }
-            tile[i / CHANNELS * STRIDE + channel] = value;
+            stage_right(i / CHANNELS * STRIDE + channel, pack);
         }
         workgroupBarrier();
         for (var j = 0u; j < LANE_ROWS; j += 1u) {

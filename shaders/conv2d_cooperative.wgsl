@@ -14,6 +14,8 @@
 //! residual  [N, OH, OW, O]            Element  read if HAS_RESIDUAL
 //! output    [N, OH, OW, O]            Element
 //!
+//! WIDTH is 4 if C1, C2 and O are multiples of it, and 1 otherwise.
+//!
 //! grid     (O / 64, N * OH * OW / 64, 1), rounded up: one workgroup of LANES lanes owns 64 pixels x 64 channels
 //! numbers  products of f16, sums in f32; fragments of EDGE x EDGE values
 //! source   torch.nn.functional.conv2d; the sums of a ResNet block of diffusers
@@ -36,9 +38,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<Element>;
-@group(0) @binding(2) var<storage, read> second: array<Element>;
-@group(0) @binding(3) var<storage, read> weight: array<Element>;
+@group(0) @binding(1) var<storage, read> input: array<Pack>;
+@group(0) @binding(2) var<storage, read> second: array<Pack>;
+@group(0) @binding(3) var<storage, read> weight: array<Pack>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 @group(0) @binding(5) var<storage, read> time: array<Element>;
 @group(0) @binding(6) var<storage, read> step: array<u32>;
@@ -55,25 +57,25 @@ const OUTSIDE: u32 = 0xffffffffu;
 /// For each row of the tile, the pixel [N * H * W] that the present tap reads, or OUTSIDE.
 var<workgroup> pixels: array<u32, TILE>;
 
-fn load_pixel(row: u32, channel: u32) -> Element {
+fn load_pixel(row: u32, channel: u32) -> Pack {
     let pixel = pixels[row];
     if pixel == OUTSIDE {
-        return 0.0h;
+        return Pack();
     }
     if channel < params.channels {
-        return input[pixel * params.channels + channel];
+        return input[(pixel * params.channels + channel) / WIDTH];
     }
     if HAS_SECOND && channel < params.channels + params.second_channels {
-        return second[pixel * params.second_channels + channel - params.channels];
+        return second[(pixel * params.second_channels + channel - params.channels) / WIDTH];
     }
-    return 0.0h;
+    return Pack();
 }
 
-fn load_weight(term: u32, inside: bool, column: u32) -> Element {
+fn load_weight(term: u32, inside: bool, column: u32) -> Pack {
     if inside && column < params.columns {
-        return weight[term * params.columns + column];
+        return weight[(term * params.columns + column) / WIDTH];
     }
-    return 0.0h;
+    return Pack();
 }
 
 fn store_one(row: u32, column: u32, sum: f32) {
@@ -131,11 +133,20 @@ fn conv2d_cooperative(
 
                 for (var first_channel = 0u; first_channel < channels; first_channel += DEPTH) {
                     // stage: neighbouring lanes read neighbouring channels of a pixel, and columns of a term
-                    for (var i = lane; i < TILE * DEPTH; i += LANES) {
-                        left[i / DEPTH * LEFT_STRIDE + i % DEPTH] = load_pixel(i / DEPTH, first_channel + i % DEPTH);
-                        let channel = first_channel + i / TILE;
-                        right[i / TILE * RIGHT_STRIDE + i % TILE] =
-                            load_weight(first_term + channel, channel < channels, first_column + i % TILE);
+                    for (var i = lane * WIDTH; i < TILE * DEPTH; i += LANES * WIDTH) {
+                        let pixel_row = i / DEPTH;
+                        let pixel_channel = i % DEPTH;
+                        stage_left(
+                            pixel_row * LEFT_STRIDE + pixel_channel,
+                            load_pixel(pixel_row, first_channel + pixel_channel),
+                        );
+                        let weight_term = i / TILE;
+                        let weight_column = i % TILE;
+                        let channel = first_channel + weight_term;
+                        stage_right(
+                            weight_term * RIGHT_STRIDE + weight_column,
+                            load_weight(first_term + channel, channel < channels, first_column + weight_column),
+                        );
                     }
                     workgroupBarrier();
                     multiply_panels(&sums, row, column);

@@ -8,6 +8,8 @@
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
 //!
+//! WIDTH is 4 if K and N are multiples of it, and 1 otherwise.
+//!
 //! grid     (N / 64, M / 64, 1), rounded up; more rows than y holds go on along z: one workgroup of LANES lanes owns 64x64 outputs
 //! numbers  products of f16, sums in f32; fragments of EDGE x EDGE values
 //! source   torch.nn.functional.linear with its weight transposed
@@ -20,8 +22,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<Element>;
-@group(0) @binding(2) var<storage, read> weight: array<Element>;
+@group(0) @binding(1) var<storage, read> input: array<Pack>;
+@group(0) @binding(2) var<storage, read> weight: array<Pack>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Element>;
 @group(0) @binding(5) var<storage, read_write> output: array<Element>;
@@ -29,18 +31,18 @@ struct Params {
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
 
-fn load_input(row: u32, term: u32) -> Element {
+fn load_input(row: u32, term: u32) -> Pack {
     if row < params.rows && term < params.terms {
-        return input[row * params.terms + term];
+        return input[(row * params.terms + term) / WIDTH];
     }
-    return 0.0h;
+    return Pack();
 }
 
-fn load_weight(term: u32, column: u32) -> Element {
+fn load_weight(term: u32, column: u32) -> Pack {
     if term < params.terms && column < params.columns {
-        return weight[term * params.columns + column];
+        return weight[(term * params.columns + column) / WIDTH];
     }
-    return 0.0h;
+    return Pack();
 }
 
 fn store_one(row: u32, column: u32, sum: f32) {
@@ -77,9 +79,19 @@ fn matmul_cooperative(
         var sums = Sums();
         for (var first_term = 0u; first_term < params.terms; first_term += DEPTH) {
             // stage: neighbouring lanes read neighbouring terms of a row, and neighbouring columns of a term
-            for (var i = lane; i < TILE * DEPTH; i += LANES) {
-                left[i / DEPTH * LEFT_STRIDE + i % DEPTH] = load_input(first_row + i / DEPTH, first_term + i % DEPTH);
-                right[i / TILE * RIGHT_STRIDE + i % TILE] = load_weight(first_term + i / TILE, first_column + i % TILE);
+            for (var i = lane * WIDTH; i < TILE * DEPTH; i += LANES * WIDTH) {
+                let input_row = i / DEPTH;
+                let input_term = i % DEPTH;
+                stage_left(
+                    input_row * LEFT_STRIDE + input_term,
+                    load_input(first_row + input_row, first_term + input_term),
+                );
+                let weight_term = i / TILE;
+                let weight_column = i % TILE;
+                stage_right(
+                    weight_term * RIGHT_STRIDE + weight_column,
+                    load_weight(first_term + weight_term, first_column + weight_column),
+                );
             }
             workgroupBarrier();
             multiply_panels(&sums, row, column);

@@ -19,13 +19,18 @@ const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
 const DEFINITIONS: &[(&str, &[&[u32]])] = &[
-    // EDGE, LANES; then HEAD_SIZE, QUERIES, KEYS
+    // EDGE, WIDTH, LANES; then HEAD_SIZE, QUERIES, KEYS
     (
         "attention_cooperative",
-        &[&[8, 32, 40, 32, 32], &[16, 128, 64, 32, 32], &[16, 256, 160, 16, 32], &[8, 128, 1, 32, 32]],
+        &[
+            &[8, 1, 32, 1, 32, 32],
+            &[8, 4, 128, 40, 32, 32],
+            &[16, 4, 128, 80, 32, 32],
+            &[16, 1, 256, 160, 16, 32],
+        ],
     ),
-    ("conv2d_cooperative", &[&[8, 32], &[16, 32], &[8, 128], &[16, 128], &[16, 256]]),
-    ("matmul_cooperative", &[&[8, 32], &[16, 32], &[8, 128], &[16, 128], &[16, 256]]),
+    ("conv2d_cooperative", &[&[8, 1, 32], &[8, 4, 128], &[16, 4, 128], &[16, 1, 256]]),
+    ("matmul_cooperative", &[&[8, 1, 32], &[8, 4, 128], &[16, 4, 128], &[16, 1, 256]]),
     ("attention_broadcast", &[&[1], &[40], &[160], &[512], &[960]]),
     ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4], &[960, 4]]),
 ];
@@ -183,12 +188,12 @@ fn cooperative_shaders_fit_into_32_kibibytes_of_workgroup_memory() {
     };
     for [edge, lanes] in [[8, 32], [16, 128], [16, 256], [8, 512], [16, 512]] {
         for shader in [&kernels::matmul::COOPERATIVE, &kernels::conv2d::COOPERATIVE] {
-            assert!(bytes(shader, &[edge, lanes]) <= 24 << 10, "{}", shader.name);
+            assert!(bytes(shader, &[edge, 4, lanes]) <= 24 << 10, "{}", shader.name);
         }
         for head_size in 1..=kernels::attention::LARGEST_COOPERATIVE_HEAD {
             let fragments = Fragments { edge, lanes };
             let (shader, definitions, _) =
-                kernels::attention::layout(Family::Cooperative(fragments), head_size);
+                kernels::attention::layout(Family::Cooperative(fragments), head_size, 4);
             let found = bytes(shader, &definitions);
             assert!(found <= 32 << 10, "{} {definitions:?}: {found} bytes", shader.name);
         }

@@ -11,8 +11,8 @@ pub struct Shader {
     pub name: &'static str,
     /// Text of the file.
     pub source: &'static str,
-    /// Texts put in front of it, besides the element prelude. A shader on cooperative matrices begins with two of
-    /// which one is put in front: for fragments of 8x8 values, and of 16x16.
+    /// Texts put in front of it, besides the element prelude. Those that the definition `EDGE` or
+    /// `WIDTH` chooses between come first, in pairs.
     pub preludes: &'static [&'static str],
     /// Names of its bindings from binding 1 on; binding 0 is `params`.
     pub bindings: &'static [&'static str],
@@ -20,8 +20,12 @@ pub struct Shader {
     pub definitions: &'static [&'static str],
 }
 
-/// The definition that makes a shader one on cooperative matrices: 8 or 16, rows and columns of a fragment.
+/// The definition that makes a shader one on cooperative matrices: rows and columns of a fragment.
 const EDGE: &str = "EDGE";
+
+/// Definitions whose value also chooses a prelude, since it changes types: each takes the next two of
+/// [`Shader::preludes`], for its first and its second value.
+const CHOOSING: [(&str, [u32; 2]); 2] = [(EDGE, [8, 16]), ("WIDTH", [1, 4])];
 
 impl Shader {
     /// Whether it needs a device with cooperative matrices, and values of 16 bits.
@@ -33,35 +37,30 @@ impl Shader {
     /// The whole text for one element type; `values` belong to [`Shader::definitions`].
     ///
     /// # Panics
-    /// If there are not as many values as definitions, or fragments of a size that no prelude is for.
+    /// If there are not as many values as definitions, or a prelude is missing for one that chooses it.
     #[must_use]
     pub fn assemble(&self, element: ElementType, values: &[u32]) -> String {
         assert_eq!(values.len(), self.definitions.len(), "{}: definitions", self.name);
         let mut text = String::new();
-        let (mut fragments, mut preludes) = ("", self.preludes);
-        let edge =
-            self.definitions.iter().zip(values).find_map(|(name, value)| (*name == EDGE).then_some(value));
-        if let Some(edge) = edge {
-            // naga wants directives before everything else, the element prelude's declarations too
+        if self.is_cooperative() {
+            // directives come before all declarations, those of the element prelude too
             text.push_str("enable wgpu_cooperative_matrix;\n");
-            let [eight, sixteen, others @ ..] = preludes else {
-                panic!("{}: a prelude for each edge", self.name)
-            };
-            preludes = others;
-            fragments = match edge {
-                8 => eight,
-                16 => sixteen,
-                other => panic!("{}: fragments of {other}x{other}", self.name),
-            };
         }
         text.push_str(match element {
             ElementType::F16 => include_str!("../../shaders/shared/element_f16.wgsl"),
             ElementType::F32 | ElementType::U32 => include_str!("../../shaders/shared/element_f32.wgsl"),
         });
+        let mut preludes = self.preludes;
         for (name, value) in self.definitions.iter().zip(values) {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
+            let Some((_, choices)) = CHOOSING.iter().find(|(choosing, _)| choosing == name) else { continue };
+            let chosen = choices.iter().position(|choice| choice == value);
+            let (Some(chosen), Some((pair, others))) = (chosen, preludes.split_at_checked(2)) else {
+                panic!("{}: a prelude for {name} {value}", self.name)
+            };
+            text.push_str(pair[chosen]);
+            preludes = others;
         }
-        text.push_str(fragments);
         for prelude in preludes {
             text.push_str(prelude);
         }

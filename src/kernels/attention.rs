@@ -35,9 +35,14 @@ pub static BROADCAST: Shader = Shader {
 pub static COOPERATIVE: Shader = Shader {
     name: "attention_cooperative",
     source: source!("attention_cooperative"),
-    preludes: &[source!(shared "fragments_8"), source!(shared "fragments_16")],
+    preludes: &[
+        source!(shared "fragments_8"),
+        source!(shared "fragments_16"),
+        source!(shared "packs_1"),
+        source!(shared "packs_4"),
+    ],
     bindings: &["queries", "keys", "values", "output"],
-    definitions: &["EDGE", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
+    definitions: &["EDGE", "WIDTH", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
 };
 
 /// The uniform of all attention shaders.
@@ -124,13 +129,6 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let (shader, definitions, block) = layout(recording.product_family(element), head_size);
-    let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
-    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
-    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
-        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
-    }
-    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
     let params = Params {
         heads: extent(NAME, "queries", heads)?,
         query_count: extent(NAME, "queries", query_count)?,
@@ -143,6 +141,22 @@ pub fn attention(
         first_value: extent(NAME, "values", values.first_channel)?,
         scale,
     };
+    let places = [
+        params.query_width,
+        params.key_width,
+        params.value_width,
+        params.first_query,
+        params.first_key,
+        params.first_value,
+    ];
+    let (shader, definitions, block) =
+        layout(recording.product_family(element), head_size, super::product::width(&places));
+    let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
+    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
+    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
+        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
+    }
+    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
     let output = recording.transient([images, query_count, channels], element);
     recording.dispatch(Dispatch {
         shader,
@@ -178,15 +192,17 @@ const fn queries_per_workgroup(head_size: usize) -> u32 {
     }
 }
 
-/// The shader of a family for a size of heads, its definitions, and the queries of a workgroup.
+/// The shader of a family for a size of heads, its definitions, and the queries of a workgroup. The rows and the heads
+/// in them begin at multiples of `width`.
 #[must_use]
-pub fn layout(family: Family, head_size: usize) -> (&'static Shader, Vec<u32>, u32) {
+pub fn layout(family: Family, head_size: usize, width: u32) -> (&'static Shader, Vec<u32>, u32) {
     let head = u32::try_from(head_size).unwrap_or(u32::MAX);
     match family {
         Family::Broadcast => (&BROADCAST, vec![head], BROADCAST_QUERIES),
         Family::Cooperative(Fragments { edge, lanes }) if head_size <= LARGEST_COOPERATIVE_HEAD => {
             let queries = cooperative_queries(head_size);
-            (&COOPERATIVE, vec![edge, lanes, head, queries, COOPERATIVE_KEYS], queries)
+            let width = if head.is_multiple_of(width) { width } else { 1 };
+            (&COOPERATIVE, vec![edge, width, lanes, head, queries, COOPERATIVE_KEYS], queries)
         }
         Family::Tiled | Family::Cooperative(_) => {
             let queries = queries_per_workgroup(head_size);

@@ -36,10 +36,12 @@ pub static COOPERATIVE: Shader = Shader {
     preludes: &[
         source!(shared "gemm_fragments_8"),
         source!(shared "gemm_fragments_16"),
+        source!(shared "packs_1"),
+        source!(shared "packs_4"),
         source!(shared "gemm_cooperative"),
     ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
-    definitions: &["EDGE", "LANES"],
+    definitions: &["EDGE", "WIDTH", "LANES"],
 };
 
 const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
@@ -202,6 +204,7 @@ pub fn conv2d(
     let product = Product {
         rows: params.rows,
         columns: params.columns,
+        runs: [params.channels, params.second_channels],
         input: input.bytes().saturating_add(second.map_or(0, Tensor::bytes)),
         weight: weight.bytes(),
     };

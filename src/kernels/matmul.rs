@@ -35,11 +35,13 @@ pub static COOPERATIVE: Shader = Shader {
     preludes: &[
         source!(shared "gemm_fragments_8"),
         source!(shared "gemm_fragments_16"),
+        source!(shared "packs_1"),
+        source!(shared "packs_4"),
         source!(shared "activation"),
         source!(shared "gemm_cooperative"),
     ],
     bindings: &["input", "weight", "bias", "residual", "output"],
-    definitions: &["EDGE", "LANES"],
+    definitions: &["EDGE", "WIDTH", "LANES"],
 };
 
 const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
@@ -104,8 +106,13 @@ pub fn matmul(
         terms: extent(NAME, "input", terms)?,
         columns: extent(NAME, "weight", columns)?,
     };
-    let product =
-        Product { rows: params.rows, columns: params.columns, input: input.bytes(), weight: weight.bytes() };
+    let product = Product {
+        rows: params.rows,
+        columns: params.columns,
+        runs: [params.terms, 0],
+        input: input.bytes(),
+        weight: weight.bytes(),
+    };
     let mut layout = product.layout(recording.product_family(input.element()), &VARIANTS);
     layout.constants.extend([
         ("ACTIVATION", f64::from(epilogue.activation.code())),

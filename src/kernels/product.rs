@@ -22,6 +22,8 @@ pub(super) struct Product {
     pub(super) rows: u32,
     /// Of the output.
     pub(super) columns: u32,
+    /// How many terms of a row lie beside each other where they are read from; two places.
+    pub(super) runs: [u32; 2],
     /// Bytes of what the rows are read from.
     pub(super) input: u64,
     /// Bytes of what the columns are read from.
@@ -62,12 +64,17 @@ impl Product {
             }
             Family::Cooperative(Fragments { edge, lanes }) => Layout {
                 shader: variants.cooperative,
-                definitions: vec![edge, lanes],
+                definitions: vec![edge, width(&[self.runs[0], self.runs[1], self.columns]), lanes],
                 constants: Vec::new(),
                 grid: grid(extents, [64, 64]),
             },
         }
     }
+}
+
+/// How many values a shader of the `cooperative` family reads at once, where all of these are multiples of it.
+pub(super) fn width(extents: &[u32]) -> u32 {
+    if extents.iter().all(|extent| extent.is_multiple_of(4)) { 4 } else { 1 }
 }
 
 /// Rows and columns of a workgroup of the `broadcast` family: many, since every load then serves many products,
