@@ -54,12 +54,12 @@ const LOWEST: f32 = -1e30;
 // that the sums are seldom scaled. No weight passes exp(8), which 16 bits hold.
 const SLACK: f32 = 8.0;
 
-var<workgroup> left: array<Element, QUERIES * STRIDE>;      // [QUERIES][CHANNELS]
-var<workgroup> right: array<Element, KEYS * STRIDE>; // [KEYS][CHANNELS], of the keys, then of the values
-var<workgroup> scores: array<f32, QUERIES * SCORE_STRIDE>;        // [QUERIES][KEYS], not scaled
-var<workgroup> weights: array<Element, QUERIES * WEIGHT_STRIDE>;  // [QUERIES][KEYS], exp(score - maximum)
-var<workgroup> sums: array<f32, QUERIES * SUM_STRIDE>;            // [QUERIES][CHANNELS], of weighted values
-var<workgroup> partial: array<f32, LANE_ROWS * LANES>;            // one value per lane and row to combine
+var<workgroup> left: array<Element, QUERIES * STRIDE>;           // [QUERIES][CHANNELS], the queries
+var<workgroup> right: array<Element, KEYS * STRIDE>;             // [KEYS][CHANNELS], the keys, then the values
+var<workgroup> scores: array<f32, QUERIES * SCORE_STRIDE>;       // [QUERIES][KEYS], not scaled
+var<workgroup> weights: array<Element, QUERIES * WEIGHT_STRIDE>; // [QUERIES][KEYS], exp(score - maximum)
+var<workgroup> sums: array<f32, QUERIES * SUM_STRIDE>;           // [QUERIES][CHANNELS], of weighted values
+var<workgroup> partial: array<f32, LANE_ROWS * LANES>;           // one value per lane and row to combine
 
 /// scores = queries * keys^T: each subgroup makes some fragments.
 fn multiply_keys(subgroup: u32, subgroups: u32) {

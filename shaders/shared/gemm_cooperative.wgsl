@@ -43,7 +43,8 @@ fn quarter_column(place: Place) -> u32 {
 
 /// Where the subgroup stores sums: a subgroup without a quarter of its own, where nobody reads them.
 fn spare_or_own(place: Place) -> u32 {
-    return min(place.subgroup, select(QUARTERS, QUARTERS - 1u, place.first_quarter + place.subgroup < QUARTERS)) * AREA;
+    let own = place.first_quarter + place.subgroup < QUARTERS;
+    return select(QUARTERS, place.subgroup, own) * AREA;
 }
 
 /// Stores what all subgroups have left in `finished`: the sums from this row and column of their quarters on.

@@ -44,7 +44,7 @@ impl Shader {
         let mut text = String::new();
         if self.is_cooperative() {
             // directives come before all declarations, those of the element prelude too
-            text.push_str("enable wgpu_cooperative_matrix;\n");
+            text.push_str(include_str!("../../shaders/shared/cooperative_matrix.wgsl"));
         }
         text.push_str(match element {
             ElementType::F16 => include_str!("../../shaders/shared/element_f16.wgsl"),
