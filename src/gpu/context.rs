@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wgpu::{Backend, DeviceType, Features};
 
+use super::choice::Choice;
+use super::cooperative::{self, Facts};
 use super::pipeline_cache::PipelineCache;
-use super::recording::Family;
+use super::recording::{Family, Fragments};
 use crate::error::{Error, Result};
 
 /// An adapter, as a person chooses one.
@@ -45,14 +47,12 @@ pub struct Gpu {
     limits: wgpu::Limits,
     software: bool,
     subgroup_size: Option<u32>,
+    cooperative: std::result::Result<Fragments, String>,
     family: Family,
     fault: Arc<Mutex<Option<Error>>>,
     info: wgpu::AdapterInfo,
     compiled: OnceLock<PipelineCache>,
 }
-
-/// The environment variable that overrules the choice of kernels: `tiled` or `broadcast`.
-const FAMILY_VARIABLE: &str = "DEEPCACHE_FAMILY";
 
 /// The features that are taken when the adapter has them. None is required.
 const OPTIONAL: Features = Features::SHADER_F16
@@ -132,17 +132,52 @@ impl Gpu {
                 found: descriptions.iter().map(ToString::to_string).collect(),
             });
         };
-        Self::from_adapter(&adapters[position], descriptions[position].clone())
+        let (adapter, description) = (&adapters[position], descriptions[position].clone());
+        let choice = Choice::from_environment()?;
+        let software = adapter.get_info().device_type == DeviceType::Cpu;
+        let proven = choice
+            .wants_cooperative(software)
+            .and_then(|()| Facts::of(adapter).fragments(choice.edge))
+            .and_then(|fragments| Self::with_cooperative(adapter, description.clone(), fragments));
+        let mut gpu = match proven {
+            Ok(gpu) => gpu,
+            Err(reason) => Self::from_adapter(adapter, description, Err(reason))?,
+        };
+        gpu.family = choice.family(&gpu)?;
+        Ok(gpu)
     }
 
-    fn from_adapter(adapter: &wgpu::Adapter, description: AdapterDescription) -> Result<Self> {
-        let features = adapter.features() & OPTIONAL;
+    /// Opens an adapter with cooperative matrices and tests them; what is wrong with them otherwise.
+    fn with_cooperative(
+        adapter: &wgpu::Adapter,
+        description: AdapterDescription,
+        fragments: Fragments,
+    ) -> std::result::Result<Self, String> {
+        let gpu = Self::from_adapter(adapter, description, Ok(fragments))
+            .map_err(|error| format!("the device does not open with them: {error}"))?;
+        let gpu = Arc::new(gpu);
+        cooperative::self_test(&gpu, fragments)?;
+        Arc::into_inner(gpu).ok_or_else(|| "their test never ended".to_owned())
+    }
+
+    fn from_adapter(
+        adapter: &wgpu::Adapter,
+        description: AdapterDescription,
+        cooperative: std::result::Result<Fragments, String>,
+    ) -> Result<Self> {
+        let mut features = adapter.features() & OPTIONAL;
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if cooperative.is_ok() {
+            features |= cooperative::FEATURES;
+            experimental_features = cooperative::experimental();
+        }
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("deepcache"),
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -164,7 +199,7 @@ impl Gpu {
         let subgroup_size =
             (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
         let family = Family::default();
-        let mut gpu = Self {
+        Ok(Self {
             device,
             queue,
             description,
@@ -172,13 +207,12 @@ impl Gpu {
             limits,
             software,
             subgroup_size,
+            cooperative,
             family,
             fault,
             info,
             compiled: OnceLock::new(),
-        };
-        gpu.family = gpu.choose_family()?;
-        Ok(gpu)
+        })
     }
 
     /// The kernels that suit this adapter.
@@ -187,37 +221,21 @@ impl Gpu {
         self.family
     }
 
-    /// Chooses the family; the environment variable `DEEPCACHE_FAMILY` overrules the choice.
-    fn choose_family(&self) -> Result<Family> {
-        let suitable = if self.software { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
-        let own = suitable.into_iter().find(|family| self.supports(*family)).unwrap_or_default();
-        let forced = match std::env::var(FAMILY_VARIABLE) {
-            Err(_) => return Ok(own),
-            Ok(name) => match name.as_str() {
-                "" => return Ok(own),
-                "tiled" => Family::Tiled,
-                "broadcast" => Family::Broadcast,
-                other => {
-                    let problem = format!("\"{other}\" is not tiled or broadcast");
-                    return Err(Error::option(FAMILY_VARIABLE, problem));
-                }
-            },
-        };
-        if self.supports(forced) {
-            return Ok(forced);
-        }
-        let problem =
-            format!("{} cannot run this family: it needs subgroups of 8 lanes", self.description.name);
-        Err(Error::option(FAMILY_VARIABLE, problem))
+    /// The families that this adapter can run.
+    #[must_use]
+    pub fn families(&self) -> Vec<Family> {
+        let cooperative = self.cooperative.iter().map(|&fragments| Family::Cooperative(fragments));
+        let broadcast = (self.subgroup_size == Some(8)).then_some(Family::Broadcast);
+        [Family::Tiled].into_iter().chain(broadcast).chain(cooperative).collect()
     }
 
-    /// Whether the adapter can run a family: `broadcast` needs subgroups of exactly 8 lanes.
-    #[must_use]
-    pub fn supports(&self, family: Family) -> bool {
-        match family {
-            Family::Tiled => true,
-            Family::Broadcast => self.subgroup_size == Some(8),
-        }
+    /// The cooperative matrices that products run on.
+    ///
+    /// # Errors
+    /// Why there are none: what the adapter lacks, that they were not asked for, or what the test of them found when
+    /// it was opened.
+    pub fn cooperative(&self) -> std::result::Result<Fragments, &str> {
+        self.cooperative.as_ref().copied().map_err(String::as_str)
     }
 
     /// The adapter in words.

@@ -3,7 +3,9 @@
 //! [`Gpu`] is one adapter with its device and queue; [`Memory`] holds what outlives a recording;
 //! an [`Executor`] turns recordings into [`Program`]s over shared slots and plays them.
 
+mod choice;
 mod context;
+mod cooperative;
 mod executor;
 mod memory;
 mod pipeline_cache;

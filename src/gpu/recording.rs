@@ -14,6 +14,17 @@ pub enum Family {
     /// Workgroups of one 8-lane subgroup that broadcasts in registers: software adapters, where a lane is a lane
     /// of the CPU's vectors and workgroup memory is slow.
     Broadcast,
+    /// Products on cooperative matrices, which GPUs call tensor cores: where they multiply values of 16 bits.
+    Cooperative(Fragments),
+}
+
+/// The cooperative matrices of a device, and the workgroups that suit them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fragments {
+    /// Rows, columns and terms of a matrix: 8 or 16.
+    pub edge: u32,
+    /// Lanes of a workgroup: four subgroups, or more where the size of a subgroup is not known beforehand.
+    pub lanes: u32,
 }
 
 /// How a command uses a binding.
@@ -114,6 +125,15 @@ impl Recording {
     #[must_use]
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// The family that products of such values are chosen from: cooperative matrices multiply 16-bit values only.
+    #[must_use]
+    pub fn product_family(&self, element: ElementType) -> Family {
+        match self.family {
+            Family::Cooperative(_) if element != ElementType::F16 => Family::Tiled,
+            family => family,
+        }
     }
 
     /// Its commands in order.

@@ -11,7 +11,8 @@ pub struct Shader {
     pub name: &'static str,
     /// Text of the file.
     pub source: &'static str,
-    /// Texts put in front of it, besides the element prelude.
+    /// Texts put in front of it, besides the element prelude. Those that the definition `EDGE` or
+    /// `WIDTH` chooses between come first, in pairs.
     pub preludes: &'static [&'static str],
     /// Names of its bindings from binding 1 on; binding 0 is `params`.
     pub bindings: &'static [&'static str],
@@ -19,22 +20,48 @@ pub struct Shader {
     pub definitions: &'static [&'static str],
 }
 
+/// The definition that makes a shader one on cooperative matrices: rows and columns of a fragment.
+const EDGE: &str = "EDGE";
+
+/// Definitions whose value also chooses a prelude, since it changes types: each takes the next two of
+/// [`Shader::preludes`], for its first and its second value.
+const CHOOSING: [(&str, [u32; 2]); 2] = [(EDGE, [8, 16]), ("WIDTH", [1, 4])];
+
 impl Shader {
+    /// Whether it needs a device with cooperative matrices, and values of 16 bits.
+    #[must_use]
+    pub fn is_cooperative(&self) -> bool {
+        self.definitions.contains(&EDGE)
+    }
+
     /// The whole text for one element type; `values` belong to [`Shader::definitions`].
     ///
     /// # Panics
-    /// If there are not as many values as definitions.
+    /// If there are not as many values as definitions, or a prelude is missing for one that chooses it.
     #[must_use]
     pub fn assemble(&self, element: ElementType, values: &[u32]) -> String {
         assert_eq!(values.len(), self.definitions.len(), "{}: definitions", self.name);
-        let mut text = String::from(match element {
+        let mut text = String::new();
+        if self.is_cooperative() {
+            // directives come before all declarations, those of the element prelude too
+            text.push_str(include_str!("../../shaders/shared/cooperative_matrix.wgsl"));
+        }
+        text.push_str(match element {
             ElementType::F16 => include_str!("../../shaders/shared/element_f16.wgsl"),
             ElementType::F32 | ElementType::U32 => include_str!("../../shaders/shared/element_f32.wgsl"),
         });
+        let mut preludes = self.preludes;
         for (name, value) in self.definitions.iter().zip(values) {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
+            let Some((_, choices)) = CHOOSING.iter().find(|(choosing, _)| choosing == name) else { continue };
+            let chosen = choices.iter().position(|choice| choice == value);
+            let (Some(chosen), Some((pair, others))) = (chosen, preludes.split_at_checked(2)) else {
+                panic!("{}: a prelude for {name} {value}", self.name)
+            };
+            text.push_str(pair[chosen]);
+            preludes = others;
         }
-        for prelude in self.preludes {
+        for prelude in preludes {
             text.push_str(prelude);
         }
         text.push_str(self.source);

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{GRID_LIMIT, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::recording::{Access, Dispatch, Family, Fragments, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -40,7 +40,21 @@ pub static BROADCAST_WIDE: Shader = Shader {
     definitions: &["HEAD_SIZE"],
 };
 
-/// The uniform of all these shaders.
+/// The `cooperative` family: blocks of keys on fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "attention_cooperative",
+    source: source!("attention_cooperative"),
+    preludes: &[
+        source!(shared "fragments_8"),
+        source!(shared "fragments_16"),
+        source!(shared "packs_1"),
+        source!(shared "packs_4"),
+    ],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["EDGE", "WIDTH", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
+};
+
+/// The uniform of all attention shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -124,13 +138,6 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let layout = Layout::new(recording.family(), query_count, head_size);
-    let blocks = extent(NAME, "queries", query_count)?.div_ceil(layout.queries);
-    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
-    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
-        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
-    }
-    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
     let params = Params {
         heads: extent(NAME, "queries", heads)?,
         query_count: extent(NAME, "queries", query_count)?,
@@ -143,15 +150,29 @@ pub fn attention(
         first_value: extent(NAME, "values", values.first_channel)?,
         scale,
     };
-    let size = extent(NAME, "queries", head_size)?;
-    let definitions: Vec<u32> = [size].into_iter().chain(layout.definition).collect();
+    let places = [
+        params.query_width,
+        params.key_width,
+        params.value_width,
+        params.first_query,
+        params.first_key,
+        params.first_value,
+    ];
+    let family = recording.product_family(element);
+    let layout = Layout::new(family, query_count, head_size, super::product::width(&places));
+    let blocks = extent(NAME, "queries", query_count)?.div_ceil(layout.queries);
+    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
+    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
+        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
+    }
+    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
     let causal = ("CAUSAL", f64::from(u8::from(causal)));
     let constants: Vec<_> = [causal].into_iter().chain(layout.constant).collect();
     let output = recording.transient([images, query_count, channels], element);
     recording.dispatch(Dispatch {
         shader: layout.shader,
         element,
-        definitions: &definitions,
+        definitions: &layout.definitions,
         constants: &constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
@@ -170,32 +191,41 @@ pub fn attention(
 }
 
 /// What a family makes of attention.
-struct Layout {
-    shader: &'static Shader,
-    /// Of a workgroup.
-    queries: u32,
-    /// Of the shader, behind `HEAD_SIZE`.
-    definition: Option<u32>,
-    /// Of the shader, besides `CAUSAL`.
-    constant: Option<(&'static str, f64)>,
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The shader of the family.
+    pub shader: &'static Shader,
+    /// Values of its definitions.
+    pub definitions: Vec<u32>,
+    /// Its `override` constant besides `CAUSAL`.
+    pub constant: Option<(&'static str, f64)>,
+    /// Queries of a workgroup.
+    pub queries: u32,
 }
 
 impl Layout {
-    fn new(family: Family, query_count: usize, head_size: usize) -> Self {
+    /// For heads of a size; the rows and the heads in them begin at multiples of `width`.
+    #[must_use]
+    pub fn new(family: Family, query_count: usize, head_size: usize, width: u32) -> Self {
+        let head = u32::try_from(head_size).unwrap_or(u32::MAX);
+        let plain = |shader, definitions, queries| Self { shader, definitions, constant: None, queries };
         match family {
-            Family::Tiled => {
-                let queries = queries_per_workgroup(head_size);
-                Self { shader: &FLASH, queries, definition: Some(queries), constant: None }
-            }
             Family::Broadcast => match broadcast_queries(query_count, head_size) {
                 Some(queries) => Self {
-                    shader: &BROADCAST,
-                    queries,
-                    definition: Some(queries.div_ceil(32)),
                     constant: Some(("ROWS", f64::from(queries.min(32)))),
+                    ..plain(&BROADCAST, vec![head, queries.div_ceil(32)], queries)
                 },
-                None => Self { shader: &BROADCAST_WIDE, queries: 8, definition: None, constant: None },
+                None => plain(&BROADCAST_WIDE, vec![head], 8),
             },
+            Family::Cooperative(Fragments { edge, lanes }) if head_size <= LARGEST_COOPERATIVE_HEAD => {
+                let queries = cooperative_queries(head_size);
+                let width = if head.is_multiple_of(width) { width } else { 1 };
+                plain(&COOPERATIVE, vec![edge, width, lanes, head, queries, COOPERATIVE_KEYS], queries)
+            }
+            Family::Tiled | Family::Cooperative(_) => {
+                let queries = queries_per_workgroup(head_size);
+                plain(&FLASH, vec![head, queries], queries)
+            }
         }
     }
 }
@@ -219,6 +249,17 @@ const fn queries_per_workgroup(head_size: usize) -> u32 {
         65..=160 => 16,
         _ => 4,
     }
+}
+
+/// Behind it `attention_cooperative` would have more than 32 KiB of workgroup memory; `attention_flash` runs instead.
+pub const LARGEST_COOPERATIVE_HEAD: usize = 160;
+
+/// `KEYS` of `attention_cooperative`.
+const COOPERATIVE_KEYS: u32 = 32;
+
+/// `QUERIES` of `attention_cooperative`.
+const fn cooperative_queries(head_size: usize) -> u32 {
+    if head_size <= 80 { 32 } else { 16 }
 }
 
 fn check(name: &str, view: &View<'_>, channels: usize, element: ElementType) -> Result<[usize; 3]> {

@@ -29,9 +29,24 @@ pub static BROADCAST: Shader = Shader {
     definitions: &[],
 };
 
-const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST };
+/// The `cooperative` family: fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "conv2d_cooperative",
+    source: source!("conv2d_cooperative"),
+    preludes: &[
+        source!(shared "gemm_fragments_8"),
+        source!(shared "gemm_fragments_16"),
+        source!(shared "packs_1"),
+        source!(shared "packs_4"),
+        source!(shared "gemm_cooperative"),
+    ],
+    bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
+    definitions: &["EDGE", "WIDTH", "LANES"],
+};
 
-/// The uniform of `conv2d_tiled` and `conv2d_broadcast`.
+const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
+
+/// The uniform of all conv2d shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -189,10 +204,11 @@ pub fn conv2d(
     let product = Product {
         rows: params.rows,
         columns: params.columns,
+        runs: [params.channels, params.second_channels],
         input: input.bytes().saturating_add(second.map_or(0, Tensor::bytes)),
         weight: weight.bytes(),
     };
-    let mut layout = product.layout(recording.family(), &VARIANTS);
+    let mut layout = product.layout(recording.product_family(element), &VARIANTS);
     layout.constants.extend([
         ("HAS_SECOND", flag(second.is_some())),
         ("HAS_BIAS", flag(epilogue.bias.is_some())),
@@ -203,7 +219,7 @@ pub fn conv2d(
     recording.dispatch(Dispatch {
         shader: layout.shader,
         element,
-        definitions: &[],
+        definitions: &layout.definitions,
         constants: &layout.constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[

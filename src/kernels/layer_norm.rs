@@ -62,7 +62,7 @@ pub fn layer_norm(
     let params =
         Params { rows: extent(NAME, "input", rows)?, channels: extent(NAME, "input", channels)?, epsilon };
     let (shader, workgroup_rows) = match recording.family() {
-        Family::Tiled => (&LAYER_NORM, 1),
+        Family::Tiled | Family::Cooperative(_) => (&LAYER_NORM, 1),
         Family::Broadcast => (&BROADCAST, 8),
     };
     let output = recording.transient(input.shape().clone(), input.element());

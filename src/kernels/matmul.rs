@@ -28,9 +28,25 @@ pub static BROADCAST: Shader = Shader {
     definitions: &[],
 };
 
-const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST };
+/// The `cooperative` family: fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "matmul_cooperative",
+    source: source!("matmul_cooperative"),
+    preludes: &[
+        source!(shared "gemm_fragments_8"),
+        source!(shared "gemm_fragments_16"),
+        source!(shared "packs_1"),
+        source!(shared "packs_4"),
+        source!(shared "activation"),
+        source!(shared "gemm_cooperative"),
+    ],
+    bindings: &["input", "weight", "bias", "residual", "output"],
+    definitions: &["EDGE", "WIDTH", "LANES"],
+};
 
-/// The uniform of `matmul_tiled` and `matmul_broadcast`.
+const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
+
+/// The uniform of all matmul shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -90,9 +106,14 @@ pub fn matmul(
         terms: extent(NAME, "input", terms)?,
         columns: extent(NAME, "weight", columns)?,
     };
-    let product =
-        Product { rows: params.rows, columns: params.columns, input: input.bytes(), weight: weight.bytes() };
-    let mut layout = product.layout(recording.family(), &VARIANTS);
+    let product = Product {
+        rows: params.rows,
+        columns: params.columns,
+        runs: [params.terms, 0],
+        input: input.bytes(),
+        weight: weight.bytes(),
+    };
+    let mut layout = product.layout(recording.product_family(input.element()), &VARIANTS);
     layout.constants.extend([
         ("ACTIVATION", f64::from(epilogue.activation.code())),
         ("HAS_BIAS", f64::from(u8::from(epilogue.bias.is_some()))),
@@ -101,7 +122,7 @@ pub fn matmul(
     recording.dispatch(Dispatch {
         shader: layout.shader,
         element: input.element(),
-        definitions: &[],
+        definitions: &layout.definitions,
         constants: &layout.constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[

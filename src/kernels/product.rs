@@ -1,7 +1,7 @@
 //! How a matrix product, or a convolution read as one, is cut into workgroups.
 
 use super::GRID_LIMIT;
-use crate::gpu::recording::Family;
+use crate::gpu::recording::{Family, Fragments};
 use crate::gpu::shader::Shader;
 
 /// The shaders of one product, by family.
@@ -11,6 +11,8 @@ pub(super) struct Variants {
     pub(super) tiled: &'static Shader,
     /// Subgroups of 8 lanes.
     pub(super) broadcast: &'static Shader,
+    /// Cooperative matrices.
+    pub(super) cooperative: &'static Shader,
 }
 
 /// `[rows, terms] x [terms, columns]`, whatever its operands are read from.
@@ -20,6 +22,8 @@ pub(super) struct Product {
     pub(super) rows: u32,
     /// Of the output.
     pub(super) columns: u32,
+    /// How many terms of a row lie beside each other where they are read from; two places.
+    pub(super) runs: [u32; 2],
     /// Bytes of what the rows are read from.
     pub(super) input: u64,
     /// Bytes of what the columns are read from.
@@ -31,6 +35,8 @@ pub(super) struct Product {
 pub(super) struct Layout {
     /// The shader of the family.
     pub(super) shader: &'static Shader,
+    /// Values of [`Shader::definitions`].
+    pub(super) definitions: Vec<u32>,
     /// `override` constants of the family; the operation adds its own.
     pub(super) constants: Vec<(&'static str, f64)>,
     /// Workgroups.
@@ -44,7 +50,7 @@ impl Product {
         match family {
             Family::Tiled => {
                 let grid = grid(extents, [64, 64]);
-                Layout { shader: variants.tiled, constants: Vec::new(), grid }
+                Layout { shader: variants.tiled, definitions: Vec::new(), constants: Vec::new(), grid }
             }
             Family::Broadcast => {
                 let block = broadcast_block(self.rows, self.columns);
@@ -54,10 +60,21 @@ impl Product {
                     ("COLUMNS", f64::from(block[1])),
                     ("ROWS_FIRST", f64::from(u8::from(rows_first))),
                 ];
-                Layout { shader: variants.broadcast, constants, grid }
+                Layout { shader: variants.broadcast, definitions: Vec::new(), constants, grid }
             }
+            Family::Cooperative(Fragments { edge, lanes }) => Layout {
+                shader: variants.cooperative,
+                definitions: vec![edge, width(&[self.runs[0], self.runs[1], self.columns]), lanes],
+                constants: Vec::new(),
+                grid: grid(extents, [64, 64]),
+            },
         }
     }
+}
+
+/// How many values a shader of the `cooperative` family reads at once, where all of these are multiples of it.
+pub(super) fn width(extents: &[u32]) -> u32 {
+    if extents.iter().all(|extent| extent.is_multiple_of(4)) { 4 } else { 1 }
 }
 
 /// Rows and columns of a workgroup of the `broadcast` family: many, since every load then serves many products,

@@ -177,6 +177,7 @@ pub fn cases() -> Vec<Case> {
         plain("heads of 1", [1, 3], [35, 33], 1, false),
         plain("heads of 4", [1, 2], [33, 65], 4, false),
         plain("heads of 12", [1, 2], [31, 32], 12, false),
+        plain("heads of 33", [1, 2], [35, 50], 33, false),
         plain("heads of 80", [1, 2], [65, 70], 80, false),
         plain("heads of 160", [1, 2], [17, 64], 160, false),
         plain("head of 512", [1, 1], [6, 130], 512, false),

@@ -196,6 +196,7 @@ pub fn cases() -> Vec<Case> {
         plain("4 channels", [2, 6, 5, 4], 80, same),
         plain("padding wider than the image", [1, 2, 3, 4], 5, config([3, 3], 3, 4)),
         case("everything fused", [2, 7, 11, 18], Some(5), 66, config([3, 3], 2, 1), true),
+        case("multiples of four, everything fused", [2, 7, 11, 20], Some(36), 68, config([3, 3], 2, 1), true),
         plain("long sums", [1, 4, 5, 640], 33, same),
         case("long sums, everything fused", [1, 3, 3, 640], Some(320), 4, same, true),
     ]
