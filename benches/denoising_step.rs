@@ -21,7 +21,7 @@ use deepcache::models::unet::{UNet, UNetConfig};
 use deepcache::tensor::Tensor;
 use deepcache::weights::{Checkpoint, Loader};
 use deepcache::{Error, Result};
-use support::{Bench, Timing, element, keep, program};
+use support::{Bench, Timing, element, keep, program, record_path};
 use table::{Cell, Table};
 
 /// Times a full call of a U-Net of a published shape, with random weights, and shallow calls beside it.
@@ -102,7 +102,7 @@ fn run(options: &Options) -> Result<()> {
     let subject = Subject::read(options)?;
     let mut bench = Bench::open(options.device.as_deref())?;
     let element = element(options.dtype.as_deref(), bench.gpu.has_f16())?;
-    let adapter = bench.gpu.description();
+    let adapter = bench.gpu.description().clone();
     eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
 
     let [height, width] = match options.size {
@@ -169,7 +169,8 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     if options.record {
-        let path = bench.record_path(&format!("step-{}-{side}-{element:?}", options.model).to_lowercase());
+        let path =
+            record_path(&adapter.name, &format!("step-{}-{side}-{element:?}", options.model).to_lowercase());
         keep(&path, &table.csv())?;
         eprintln!("wrote {}", path.display());
     }

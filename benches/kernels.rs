@@ -19,7 +19,7 @@ use deepcache::gpu::recording::Recording;
 use deepcache::tensor::ElementType;
 use deepcache::{Error, Result};
 use shapes::{Operation, SHAPES, Shape};
-use support::{Bench, Timing, element, keep, program};
+use support::{Bench, Timing, element, keep, program, record_path};
 use table::{Cell, Table};
 
 /// Times every kernel at the shapes of the models, beside the device's own peak of the same run.
@@ -100,7 +100,7 @@ fn run(options: &Options) -> Result<()> {
     eprintln!("\r{:60}", "");
     println!("{}", table.markdown());
     if options.record {
-        let path = Bench::open(device)?.record_path(&format!("kernels-{element:?}").to_lowercase());
+        let path = record_path(&adapter.name, &format!("kernels-{element:?}").to_lowercase());
         keep(&path, &table.csv())?;
         eprintln!("wrote {}", path.display());
     }

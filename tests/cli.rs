@@ -143,7 +143,7 @@ fn quiet_runs_write_files_and_say_nothing() {
 
     let statistics: Value =
         serde_json::from_slice(&fs::read(folder.path().join("stats.json")).unwrap()).unwrap();
-    let fields = "adapter backend driver dtype load_s encode_s denoise_s decode_s steps submissions dispatches_full \
+    let fields = "adapter backend driver dtype load_s prepare_s compile_s pipelines encode_s denoise_s decode_s steps submissions dispatches_full \
         dispatches_shallow weights_bytes activation_bytes cache_bytes peak_bytes";
     for field in fields.split_whitespace() {
         assert!(statistics.get(field).is_some_and(|value| !value.is_null()), "{field} is missing");

@@ -123,18 +123,6 @@ impl Bench {
         self.executor.play(program)?;
         self.executor.finish()
     }
-
-    /// Where figures of this device are kept, with today's date.
-    pub(crate) fn record_path(&self, bench: &str) -> PathBuf {
-        let name = &self.gpu.description().name;
-        let words: Vec<String> = name
-            .split(|character: char| !character.is_ascii_alphanumeric())
-            .filter(|word| !word.is_empty())
-            .map(str::to_lowercase)
-            .collect();
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/record").join(words.join("-"));
-        folder.join(format!("{}-{bench}.csv", today()))
-    }
 }
 
 /// One figure of several: the smallest, since other programs only ever add to the work by spoiling caches. The
@@ -145,6 +133,17 @@ fn settle(cores: &[f64]) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a count of plays")]
     let mean = cores.iter().sum::<f64>() / cores.len() as f64;
     Some(if smallest > COARSE { smallest } else { mean })
+}
+
+/// Where figures of a device are kept, with today's date.
+pub(crate) fn record_path(device: &str, bench: &str) -> PathBuf {
+    let words: Vec<String> = device
+        .split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/record").join(words.join("-"));
+    folder.join(format!("{}-{bench}.csv", today()))
 }
 
 /// Writes a file of figures, and the folder that it is in.

@@ -109,9 +109,11 @@ fn save(options: &Options, request: &Request, generation: &Generation) -> Result
     }
     if !options.quiet {
         eprintln!(
-            "load {:.2} s, prompt {:.2} s, {} U-Net calls {:.2} s, decode {:.2} s; peak {:.1} MiB on the device",
+            "load {:.2} s, {} pipelines {:.2} s, prompt {:.2} s, {} U-Net calls {:.2} s, decode {:.2} s; peak {:.1} MiB on the device",
             statistics.load_s,
-            statistics.encode_s,
+            statistics.pipelines,
+            statistics.prepare_s,
+            statistics.encode_s - statistics.prepare_s,
             statistics.steps.len(),
             statistics.denoise_s,
             statistics.decode_s,

@@ -11,7 +11,7 @@ use super::frame::Plan;
 use super::loading::load_model;
 use super::model::Model;
 use super::run::Run;
-use super::statistics::{Played, StepKind};
+use super::statistics::{Played, StepKind, Times};
 use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
@@ -31,7 +31,7 @@ pub struct DiffusionPipeline {
     pub(super) executor: Executor,
     pub(super) model: Model,
     pub(super) storage: StorageType,
-    load_seconds: f64,
+    pub(super) load_seconds: f64,
 }
 
 /// What a run made.
@@ -200,7 +200,9 @@ impl DiffusionPipeline {
         }
         let plan = prepared.plan(self.storage);
         let kept = cache.as_ref().map(CacheRun::plan);
+        let compiled = self.executor.compile_seconds();
         let run = Run::prepare(&self.model, &plan, kept, &mut self.memory, &mut self.executor)?;
+        let compile = self.executor.compile_seconds() - compiled;
         // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
         let mut source = request.generator.seeded(request.seed);
         let noise = match &request.latents {
@@ -208,7 +210,7 @@ impl DiffusionPipeline {
             None => Latents::new(prepared.shape, source.normal(prepared.shape.iter().product())),
         };
         let outcome = noise.and_then(|noise| {
-            let mut play = Play { pipeline: self, run: &run, prepared: &prepared, started };
+            let mut play = Play { pipeline: self, run: &run, prepared: &prepared, started, compile };
             play.all(&mut cache, &noise, source, &mut progress)
         });
         run.release(&mut self.memory);
@@ -249,7 +251,10 @@ struct Play<'a> {
     pipeline: &'a mut DiffusionPipeline,
     run: &'a Run,
     prepared: &'a Prepared,
+    /// When the run was asked for.
     started: Instant,
+    /// Seconds that its pipelines were compiled in.
+    compile: f64,
 }
 
 impl Play<'_> {
@@ -260,12 +265,13 @@ impl Play<'_> {
         mut source: NoiseSource,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Vec<Picture>, Latents, Statistics)> {
-        let Self { run, prepared, .. } = *self;
+        let Self { run, prepared, started: asked, compile, .. } = *self;
         let trajectory = &prepared.trajectory;
         self.pipeline.executor.forget_durations();
         self.run.begin(&self.pipeline.model, trajectory, &mut self.pipeline.memory)?;
+        let prepare = asked.elapsed().as_secs_f64();
         self.encode(0)?;
-        let encode_s = self.started.elapsed().as_secs_f64();
+        let encode = asked.elapsed().as_secs_f64();
 
         let [count, channels, height, width] = noise.shape();
         let steps = count * trajectory.calls.len();
@@ -306,7 +312,7 @@ impl Play<'_> {
             finals.push(run.denoised(&self.pipeline.memory)?);
         }
         let latents = Latents::from_channels_last([channels, height, width], &finals)?;
-        let denoise_s = started.elapsed().as_secs_f64();
+        let denoise = started.elapsed().as_secs_f64();
 
         let started = Instant::now();
         let scaling = self.pipeline.model.decoder.scaling_factor();
@@ -320,7 +326,8 @@ impl Play<'_> {
             let (width, height, pixels) = run.decode(&scaled, memory, executor)?;
             pictures.push(Picture { width, height, pixels });
         }
-        let times = [self.pipeline.load_seconds, encode_s, denoise_s, started.elapsed().as_secs_f64()];
+        let decode = started.elapsed().as_secs_f64();
+        let times = Times { prepare, compile, encode, denoise, decode };
         let statistics = Statistics::gather(self.pipeline, run, trajectory, played, times);
         Ok((pictures, latents, statistics))
     }

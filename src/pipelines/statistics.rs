@@ -46,6 +46,16 @@ pub(super) struct Played {
     pub(super) drift: Option<f64>,
 }
 
+/// Seconds of the parts of a run, as [`Statistics`] describes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) prepare: f64,
+    pub(super) compile: f64,
+    pub(super) encode: f64,
+    pub(super) denoise: f64,
+    pub(super) decode: f64,
+}
+
 /// What a run took, in time and memory.
 #[derive(Clone, Debug, Serialize)]
 pub struct Statistics {
@@ -59,7 +69,13 @@ pub struct Statistics {
     pub dtype: String,
     /// Seconds of loading the model.
     pub load_s: f64,
-    /// Seconds from the request to the encoded prompt, shader compilation included.
+    /// Seconds from the request to the first submission: recording, planning memory, compiling.
+    pub prepare_s: f64,
+    /// Seconds of it that pipelines were compiled in, on all cores; some drivers compile at the first use instead.
+    pub compile_s: f64,
+    /// Pipelines that this engine has compiled so far, in this run and before.
+    pub pipelines: usize,
+    /// Seconds from the request to the encoded prompt, all of the above included.
     pub encode_s: f64,
     /// Seconds of all U-Net calls.
     pub denoise_s: f64,
@@ -92,13 +108,13 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// What the calls of a run took; `times` are seconds of loading, encoding, denoising and decoding.
+    /// What the calls of a run took.
     pub(super) fn gather(
         pipeline: &DiffusionPipeline,
         run: &Run,
         trajectory: &Trajectory,
         played: Vec<Played>,
-        [load_s, encode_s, denoise_s, decode_s]: [f64; 4],
+        times: Times,
     ) -> Self {
         let submissions = played.iter().map(|played| played.play.submissions).sum();
         let steps = played.into_iter().map(|played| StepStatistics {
@@ -119,10 +135,13 @@ impl Statistics {
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
             dtype: pipeline.storage.to_string(),
-            load_s,
-            encode_s,
-            denoise_s,
-            decode_s,
+            load_s: pipeline.load_seconds,
+            prepare_s: times.prepare,
+            compile_s: times.compile,
+            pipelines: pipeline.executor.pipeline_count(),
+            encode_s: times.encode,
+            denoise_s: times.denoise,
+            decode_s: times.decode,
             steps: steps.collect(),
             submissions,
             dispatches_full: run.dispatches[0],
