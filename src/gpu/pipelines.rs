@@ -111,10 +111,18 @@ fn make(gpu: &Gpu, command: &Command) -> Result<Pipeline> {
 fn compile(gpu: &Gpu, command: &Command) -> Pipeline {
     let name = command.shader.name;
     let text = command.shader.assemble(command.element, &command.definitions);
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+    let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(name),
         source: wgpu::ShaderSource::Wgsl(text.into()),
-    });
+    };
+    #[expect(unsafe_code, reason = "naga counts the iterations of every loop otherwise, which costs")]
+    // SAFETY: only the bound on loops is left out, in release builds, and every loop of the shaders counts up to an
+    // extent. The batteries play them with it.
+    let module = unsafe {
+        let mut checks = wgpu::ShaderRuntimeChecks::checked();
+        checks.force_loop_bounding = cfg!(debug_assertions);
+        gpu.device.create_shader_module_trusted(descriptor, checks)
+    };
     let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
     for (index, binding) in (1..).zip(&command.bindings) {
         let read_only = binding.access == Access::Read;
