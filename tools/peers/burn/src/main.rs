@@ -114,7 +114,7 @@ impl Bench {
         let output = operation();
         self.wait()?;
         let first = begun.elapsed().as_secs_f64();
-        let value = output.slice([0..1; RANK]).cast(DType::F32).into_data().to_vec::<f32>();
+        let value = output.slice([const { 0..1 }; RANK]).cast(DType::F32).into_data().try_to_vec::<f32>();
         let value = value.map_err(|error| format!("{error:?}"))?[0];
         let mut round = || -> Result<()> {
             // All results live until the end: nothing that burn puts off is dropped.
