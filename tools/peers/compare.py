@@ -13,7 +13,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,9 +144,8 @@ class Runner:
         # The driver may have said something before.
         return found, next((line for line in done.stderr.splitlines() if ", values in " in line), "")
 
-    def figures(self, peer, operation, element):
+    def figures(self, peer, operation, element, seconds):
         """Of one round."""
-        seconds = self.options.seconds
         if peer.kind == "ours":
             return self.ours(peer, operation, element, self.caches, seconds)[0]
         done = self.start([*peer.command, operation.spec, element, str(seconds), str(self.calls)], self.caches)
@@ -173,7 +174,7 @@ def measure(runner, peers, operation, element):
             if figures.error:
                 continue
             try:
-                one = runner.figures(peer, operation, element)
+                one = runner.figures(peer, operation, element, runner.options.seconds)
             except (Failed, ValueError, KeyError, IndexError) as error:
                 figures.error = str(error)
                 print(f"  {peer.name}: {error}", flush=True)
@@ -185,9 +186,25 @@ def measure(runner, peers, operation, element):
     return found
 
 
+def reference(runner, peers, operation):
+    """The first number of the result as the first yardstick computes it in f32; not a number if there is none."""
+    for peer in peers:
+        if peer.kind == "yardstick":
+            try:
+                return runner.figures(peer, operation, "f32", seconds=0.0)["value"]
+            except (Failed, ValueError, KeyError, IndexError):
+                break
+    return math.nan
+
+
 def deviation(found, operation, name, reference):
     """Of a result from the yardstick's, in standard deviations of the result."""
     return abs(found[name].value - reference) / operation.scale
+
+
+def shown(value):
+    """With three digits that count, for people."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if 0 < value < math.inf else "-"
 
 
 def markdown(columns, rows):
@@ -216,7 +233,7 @@ class Report:
                 continue
             away = deviation(found, operation, peer.name, reference)
             wrong = away > TOLERANCE[element]
-            cells.append(f"{unit * figures.seconds:.3f}" + ("*" if wrong else ""))
+            cells.append(shown(unit * figures.seconds) + ("*" if wrong else ""))
             if wrong:
                 remark = f"its result is {away:.3f} standard deviations away from {reference:.5g} ({figures.value:.5g})"
                 self.remarks.append(f"* {peer.name}, {operation.title}, {element}: {remark}")
@@ -269,6 +286,8 @@ def main():
     parser.add_argument("--limit", type=float, default=900.0, help="seconds after which a peer is given up")
     options = parser.parse_args()
     peers = [Peer(*(parts := text.split("|", 3))[:3], shlex.split(parts[3])) for text in options.peer]
+    # The running peer ends with this program, and its caches go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     caches = Path(tempfile.mkdtemp(prefix="caches-", dir=options.directory))
     try:
         compare(options, peers, Runner(options, caches))
@@ -286,9 +305,7 @@ def compare(options, peers, runner):
             if options.only in operation.title:
                 print(f"{operation.title}, {element}", flush=True)
                 found = measure(runner, peers, operation, element)
-                # The most exact one of this element: PyTorch computes on the CPU, with sums in f32.
-                yardsticks = [found[peer.name].value for peer in peers if peer.kind == "yardstick"]
-                report.add(operation, element, found, yardsticks[0] if yardsticks else math.nan)
+                report.add(operation, element, found, reference(runner, peers, operation))
     unit = "wall milliseconds" if runner.unit == "wall" else "core-seconds of all threads"
     minutes = (datetime.datetime.now(datetime.UTC) - begun).total_seconds() / 60
     header = [
