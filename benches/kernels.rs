@@ -44,6 +44,14 @@ struct Options {
     #[arg(long, default_value_t = 0.5)]
     seconds: f64,
 
+    /// Calls for each wait for the device: more than one where the wait is long beside the work.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    calls: u32,
+
+    /// For programs: the figures as comma-separated values, without the device's peak, which other pipelines tell.
+    #[arg(long)]
+    csv: bool,
+
     /// Keep the figures under benches/record.
     #[arg(long)]
     record: bool,
@@ -62,17 +70,8 @@ fn run(options: &Options) -> Result<()> {
     let element = element(options.dtype.as_deref(), gpu.has_f16() && !gpu.is_software())?;
     let adapter = gpu.description();
     eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
-    let side = if gpu.is_software() { 1024 } else { 4096 };
     let device = options.device.as_deref();
-    let product = Shape { model: "peak", operation: Operation::Product([side; 3]), quick: true };
-    let peak = measure(device, &product, element, options.seconds)?;
-    let copied = copy(device, element, if gpu.is_software() { 1 << 22 } else { 1 << 24 }, options.seconds)?;
-    println!(
-        "peak of this device in this run: {:.1} GMAC/s by {}, {:.1} GB/s by a copy\n",
-        peak.rate(),
-        product.operation.name(),
-        copied,
-    );
+    let peak = if options.csv { None } else { Some(Peak::measure(options, element, gpu.is_software())?) };
     let chosen = SHAPES.iter().filter(|shape| {
         let wanted = options.filter.as_ref().is_none_or(|filter| shape.operation.name().contains(filter));
         wanted && (shape.quick || !options.quick)
@@ -82,6 +81,7 @@ fn run(options: &Options) -> Result<()> {
         "operation",
         "ms",
         "core-seconds",
+        "first, s",
         "GMAC/s",
         "GMAC/s per core",
         "of peak, %",
@@ -90,15 +90,15 @@ fn run(options: &Options) -> Result<()> {
     ]);
     for shape in chosen {
         eprint!("\r{:60}", shape.operation.name());
-        match measure(device, shape, element, options.seconds) {
-            Ok(found) => table.push(found.row(shape, peak.rate(), copied))?,
+        match measure(options, shape, element) {
+            Ok(found) => table.push(found.row(shape, peak))?,
             // What an adapter cannot bind is no reason to lose the rest.
             Err(error @ (Error::Limit { .. } | Error::OutOfMemory { .. })) => eprintln!("\r{error}"),
             Err(error) => return Err(error),
         }
     }
     eprintln!("\r{:60}", "");
-    println!("{}", table.markdown());
+    println!("{}", if options.csv { table.csv() } else { table.markdown() });
     if options.record {
         let path = record_path(&adapter.name, &format!("kernels-{element:?}").to_lowercase());
         keep(&path, &table.csv())?;
@@ -107,11 +107,38 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What the device does at best in this run.
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    /// GMAC/s of a large product.
+    product: f64,
+    /// GB/s of a copy.
+    copied: f64,
+}
+
+impl Peak {
+    /// Measures it and tells it.
+    fn measure(options: &Options, element: ElementType, software: bool) -> Result<Self> {
+        let side = if software { 1024 } else { 4096 };
+        let shape = Shape { model: "peak", operation: Operation::Product([side; 3]), quick: true };
+        let product = measure(options, &shape, element)?.rate();
+        let values = if software { 1 << 22 } else { 1 << 24 };
+        let copied = copy(options.device.as_deref(), element, values, options.seconds)?;
+        let name = shape.operation.name();
+        println!(
+            "peak of this device in this run: {product:.1} GMAC/s by {name}, {copied:.1} GB/s by a copy\n"
+        );
+        Ok(Self { product, copied })
+    }
+}
+
 /// What a play needs and takes.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
     macs: f64,
     bytes: f64,
+    /// Seconds to compile the pipelines and play for the first time.
+    first: f64,
     timing: Timing,
 }
 
@@ -121,7 +148,7 @@ impl Measured {
         1e-9 * self.macs / self.timing.seconds
     }
 
-    fn row(&self, shape: &Shape, peak: f64, copied: f64) -> Vec<Cell> {
+    fn row(&self, shape: &Shape, peak: Option<Peak>) -> Vec<Cell> {
         let number =
             |value: f64, decimals| if value > 0.0 { Cell::Number(value, decimals) } else { Cell::Missing };
         let cores = self.timing.core_seconds;
@@ -132,24 +159,28 @@ impl Measured {
             shape.operation.name().into(),
             Cell::Number(1e3 * self.timing.seconds, 2),
             cores.map_or(Cell::Missing, |cores| Cell::Number(cores, 4)),
+            Cell::Number(self.first, 2),
             number(self.rate(), 2),
             number(per_core.unwrap_or(0.0), 2),
-            number(100.0 * self.rate() / peak, 1),
+            number(peak.map_or(0.0, |peak| 100.0 * self.rate() / peak.product), 1),
             Cell::Number(bandwidth, 2),
-            Cell::Number(100.0 * bandwidth / copied, 1),
+            number(peak.map_or(0.0, |peak| 100.0 * bandwidth / peak.copied), 1),
         ]
     }
 }
 
 /// Times one shape on a device of its own, so that nothing is left of the one before.
-fn measure(device: Option<&str>, shape: &Shape, element: ElementType, seconds: f64) -> Result<Measured> {
-    let mut bench = Bench::open(device)?;
+fn measure(options: &Options, shape: &Shape, element: ElementType) -> Result<Measured> {
+    let mut bench = Bench::open(options.device.as_deref())?;
     let mut recording = Recording::new("bench").with_family(bench.gpu.family());
     let _ = shape.operation.record(&mut bench, &mut recording, element)?;
     let cost = recording.cost();
+    let started = Instant::now();
     let program = bench.program(&recording)?;
-    let timing = bench.time(&program, seconds)?;
-    Ok(Measured { macs: cost.multiply_accumulates as f64, bytes: cost.bytes as f64, timing })
+    bench.play(&program)?;
+    let first = started.elapsed().as_secs_f64();
+    let timing = bench.time_calls(&program, options.seconds, options.calls)?;
+    Ok(Measured { macs: cost.multiply_accumulates as f64, bytes: cost.bytes as f64, first, timing })
 }
 
 /// GB/s of reading and writing a large tensor once, as the driver copies buffers.

@@ -105,14 +105,22 @@ impl Bench {
 
     /// Plays a program for about so many seconds, three times at least, after a first time that does not count.
     pub(crate) fn time(&mut self, program: &Program, seconds: f64) -> Result<Timing> {
+        self.time_calls(program, seconds, 1)
+    }
+
+    /// The same by so many plays for each wait for the device.
+    pub(crate) fn time_calls(&mut self, program: &Program, seconds: f64, calls: u32) -> Result<Timing> {
         self.play(program)?;
         let (mut times, mut cores) = (Vec::new(), Vec::new());
         let started = Instant::now();
         while times.len() < 3 || started.elapsed().as_secs_f64() < seconds {
             let (before, cpu) = (Instant::now(), cpu_seconds());
-            self.play(program)?;
-            times.push(before.elapsed().as_secs_f64());
-            cores.extend(cpu_seconds().zip(cpu).map(|(after, before)| after - before));
+            for _ in 0..calls {
+                self.executor.play(program)?;
+            }
+            self.executor.finish()?;
+            times.push(before.elapsed().as_secs_f64() / f64::from(calls));
+            cores.extend(cpu_seconds().zip(cpu).map(|(after, before)| (after - before) / f64::from(calls)));
         }
         let core_seconds = settle(&cores);
         times.sort_by(f64::total_cmp);
