@@ -111,10 +111,8 @@ fn make(gpu: &Gpu, command: &Command) -> Result<Pipeline> {
 fn compile(gpu: &Gpu, command: &Command) -> Pipeline {
     let name = command.shader.name;
     let text = command.shader.assemble(command.element, &command.definitions);
-    let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(name),
-        source: wgpu::ShaderSource::Wgsl(text.into()),
-    };
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
     #[expect(unsafe_code, reason = "naga counts the iterations of every loop otherwise, which costs")]
     // SAFETY: only the bound on loops is left out, in release builds, and every loop of the shaders counts up to an
     // extent. The batteries play them with it.

@@ -231,10 +231,13 @@ impl Layout {
 }
 
 /// Queries of a workgroup of `attention_broadcast`: as many as there are, up to what a driver compiles in a few
-/// seconds, since it writes all loops over a head's channels out. Larger heads have a shader that keeps them.
+/// seconds, since it writes all loops over a head's channels out, or in some more where that soon pays. Larger heads
+/// have a shader that keeps the loops.
 fn broadcast_queries(query_count: usize, head_size: usize) -> Option<u32> {
+    const MANY: usize = 512;
     let most = match head_size {
         0..=40 => 64,
+        41..=80 if query_count >= MANY => 64,
         41..=80 => 32,
         _ => return None,
     };

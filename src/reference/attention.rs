@@ -179,6 +179,7 @@ pub fn cases() -> Vec<Case> {
         plain("heads of 12", [1, 2], [31, 32], 12, false),
         plain("heads of 33", [1, 2], [35, 50], 33, false),
         plain("heads of 80", [1, 2], [65, 70], 80, false),
+        plain("530 queries, heads of 80", [1, 1], [530, 33], 80, false),
         plain("heads of 160", [1, 2], [17, 64], 160, false),
         plain("head of 512", [1, 1], [6, 130], 512, false),
         plain("head of 960, one key", [2, 1], [5, 1], 960, false),
