@@ -219,13 +219,18 @@ fn unets_that_would_compute_something_else_are_refused() {
         ("dual_cross_attention", json!(true), "found true"),
         ("class_embed_type", json!("timestep"), "supported is null"),
         ("num_class_embeds", json!(1000), "supported is null"),
-        ("addition_embed_type", json!("text_time"), "supported is null"),
+        ("addition_embed_type", json!("image"), "supported is \"text_time\""),
+        ("addition_time_embed_dim", json!(256), "supported is null"),
+        ("projection_class_embeddings_input_dim", json!(2816), "supported is null"),
         ("encoder_hid_dim_type", json!("image_proj"), "supported is null"),
         ("time_cond_proj_dim", json!(256), "supported is null"),
         ("time_embedding_type", json!("fourier"), "supported is \"positional\""),
         ("time_embedding_dim", json!(65), "supported is 64"),
         ("resnet_time_scale_shift", json!("scale_shift"), "supported is \"default\""),
-        ("transformer_layers_per_block", json!([1, 2, 10, 1]), "supported is 1 or [1,1,1,1]"),
+        ("transformer_layers_per_block", json!([1, 2]), "found 2 entries, expected 4"),
+        ("transformer_layers_per_block", json!([[1], 1, 1, 1]), "expected a positive integer"),
+        ("transformer_layers_per_block", json!(65), "at most 64"),
+        ("reverse_transformer_layers_per_block", json!([1, 1, 1, 1]), "supported is null"),
         ("conv_in_kernel", json!(5), "supported is 3"),
         ("attention_type", json!("gated"), "supported is \"default\""),
         ("cross_attention_norm", json!("layer_norm"), "supported is null"),
@@ -236,8 +241,8 @@ fn unets_that_would_compute_something_else_are_refused() {
     refuses(read_unet, &unet(), &cases);
 }
 
-#[test]
-fn the_unet_of_sdxl_is_refused_by_the_key_that_makes_it_one() {
+/// As SDXL has it, with few channels.
+fn sdxl() -> Value {
     let changes = json!({
         "block_out_channels": [24, 32, 40], "attention_head_dim": [3, 4, 5], "cross_attention_dim": 56,
         "norm_num_groups": 4, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
@@ -245,11 +250,28 @@ fn the_unet_of_sdxl_is_refused_by_the_key_that_makes_it_one() {
         "transformer_layers_per_block": [1, 2, 3], "addition_embed_type": "text_time",
         "addition_time_embed_dim": 16, "projection_class_embeddings_input_dim": 136,
     });
-    let message = read_unet(&with(unet(), &changes)).unwrap_err().to_string();
-    assert!(
-        message.ends_with("key \"addition_embed_type\": found \"text_time\", supported is null"),
-        "\"{message}\" names another key"
-    );
+    with(unet(), &changes)
+}
+
+#[test]
+fn the_unet_of_sdxl_is_accepted() {
+    let config = read_unet(&sdxl()).unwrap();
+    assert_eq!(config.transformer_layers, [1, 2, 3], "transformer blocks");
+    assert_eq!(config.heads, [3, 4, 5], "heads");
+    assert_eq!(config.down_attention, [false, true, true], "attention on the way down");
+    assert_eq!(config.up_attention, [false, true, true], "attention on the way up, by level");
+    let text_time = config.text_time.unwrap();
+    assert_eq!((text_time.time_channels, text_time.input_channels), (16, 136), "text and sizes");
+    let cases = [
+        ("addition_embed_type", json!("text_image"), "supported is \"text_time\""),
+        ("addition_time_embed_dim", json!("wide"), "expected a positive integer"),
+        ("addition_time_embed_dim", json!(null), "expected a positive integer"),
+        ("addition_time_embed_dim", json!(15), "supported are even numbers"),
+        ("addition_time_embed_dim", json!(40), "found 40, so 240 channels of sizes, of 136"),
+        ("projection_class_embeddings_input_dim", json!(null), "expected a positive integer"),
+        ("projection_class_embeddings_input_dim", json!(-1), "expected a positive integer"),
+    ];
+    refuses(read_unet, &sdxl(), &cases);
 }
 
 #[test]
@@ -258,6 +280,7 @@ fn autoencoders_are_read_or_refused() {
     assert_eq!((config.levels(), config.upsampling()), (2, 2), "levels");
     assert_eq!(config.scaling_factor, 0.13025, "scaling factor");
     assert!(config.mid_block_add_attention && config.use_quant_conv && config.use_post_quant_conv, "flags");
+    assert!(config.force_upcast, "storage");
     let cases = [
         ("_class_name", json!("VQModel"), "supported is \"AutoencoderKL\""),
         ("act_fn", json!("relu"), "supported is \"silu\""),
@@ -275,6 +298,7 @@ fn autoencoders_are_read_or_refused() {
         ("norm_num_groups", json!(3), "does not divide 16 channels"),
         ("latent_channels", json!(0), "expected a positive integer"),
         ("use_quant_conv", json!(1), "expected true or false"),
+        ("force_upcast", json!("yes"), "expected true or false"),
         ("vq_embed_dim", json!(4), "this key is not known"),
     ];
     refuses(read_vae, &vae(), &cases);

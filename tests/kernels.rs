@@ -32,6 +32,7 @@ macro_rules! kernel_battery {
 kernel_battery!(
     activation,
     add,
+    add_time,
     attention,
     conv2d,
     dynamic_threshold,

@@ -57,6 +57,20 @@ fn a_small_vocabulary_encodes_as_in_transformers() {
 }
 
 #[test]
+fn tokenizers_pad_with_the_token_of_their_files() {
+    for (folder, tokens, padding) in [
+        ("sd2/model/tokenizer", "sd2/golden/tokens", 0),
+        ("sdxl/model/tokenizer", "sdxl/golden/tokens", 818),
+        ("sdxl/model/tokenizer_2", "sdxl/golden/tokens_2", 0),
+    ] {
+        let tokenizer = ClipTokenizer::open(repository(&format!("tests/goldens/{folder}"))).unwrap();
+        let goldens = support::json(&format!("{tokens}.json"));
+        assert_rows(&tokenizer, &goldens, padding);
+        assert_tensor(&tokenizer, &goldens, &Goldens::open(&format!("{tokens}.safetensors")));
+    }
+}
+
+#[test]
 fn the_clip_vocabulary_encodes_as_in_transformers() {
     let tokenizer = ClipTokenizer::open(repository("assets/clip-tokenizer")).unwrap();
     let goldens = support::json("clip-tokenizer/tokens.json");

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod add;
+pub mod add_time;
 pub mod attention;
 pub mod conv2d;
 pub mod dynamic_threshold;
@@ -32,6 +33,7 @@ use crate::tensor::{ElementType, Tensor};
 pub const SHADERS: &[&Shader] = &[
     &activation::ACTIVATION,
     &add::ADD,
+    &add_time::ADD_TIME,
     &attention::BROADCAST,
     &attention::BROADCAST_WIDE,
     &attention::COOPERATIVE,

@@ -153,7 +153,8 @@ impl CrossAttention {
         Tensor::external(format!("{label}/{}", self.name), [batch, tokens, 2 * self.channels], self.element)
     }
 
-    /// Records keys and values of a prompt `[N, T, D]` into `destination`.
+    /// Records keys and values of a prompt `[N, T, D]` into `destination`; `second` is read as if it lay behind the
+    /// prompt's channels.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the prompt does not fit.
@@ -161,10 +162,14 @@ impl CrossAttention {
         &self,
         recording: &mut Recording,
         prompt: &Tensor,
+        second: Option<&Tensor>,
         destinations: &[Tensor],
     ) -> Result<()> {
         let recording = &mut recording.scope(&self.name);
-        let keys_values = self.to_keys_values.record(recording, prompt)?; // [N, T, 2C]
+        let keys_values = match second {
+            Some(second) => self.to_keys_values.record_concatenated(recording, prompt, second)?, // [N, T, 2C]
+            None => self.to_keys_values.record(recording, prompt)?,                              // [N, T, 2C]
+        };
         recording.place(&keys_values, &destinations[self.index]);
         Ok(())
     }

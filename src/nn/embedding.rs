@@ -43,6 +43,9 @@ impl TimestepEmbedding {
 
     /// Records the embeddings of timesteps `[S]` (f32), activated as every ResNet block needs them: `[S, D]`.
     ///
+    /// With `images`, embeddings `[N, D]` of another origin are added, and for every step there are N rows:
+    /// `[S * N, D]`.
+    ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
     pub fn record(
@@ -50,13 +53,85 @@ impl TimestepEmbedding {
         recording: &mut Recording,
         timesteps: &Tensor,
         frequencies: &Tensor,
+        images: Option<ImageEmbeddings<'_>>,
     ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
         let waves = timestep_embedding(recording, timesteps, frequencies, self.element, &self.config)?; // [S, C]
         let hidden = self.linear_1.record_fused(recording, &waves, Activation::Silu, None)?; // [S, D]
         let embedding = self.linear_2.record(recording, &hidden)?; // [S, D]
         recording.mark(&embedding);
-        activation(recording, &embedding, Activation::Silu) // [S, D]
+        let Some(ImageEmbeddings { embeddings, rows }) = images else {
+            return activation(recording, &embedding, Activation::Silu); // [S, D]
+        };
+        let width = embedding.shape().channels();
+        // Row s of the one beside row n of the other: as tokens s at positions n.
+        let sums = token_embedding(recording, rows, &[embedding], Some(embeddings))?; // [S, N, D]
+        let sums = sums.reshape([sums.shape().rows(), width])?; // [S * N, D]
+        activation(recording, &sums, Activation::Silu) // [S * N, D]
+    }
+}
+
+/// Embeddings of every image that are added to those of the timesteps.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageEmbeddings<'a> {
+    /// `[N, D]`.
+    pub embeddings: &'a Tensor,
+    /// `[S, N]`, u32: `s` everywhere in row `s`.
+    pub rows: &'a Tensor,
+}
+
+/// diffusers' `add_time_proj` and `add_embedding` of SDXL: a prompt as one vector, and sizes of the picture.
+#[derive(Clone, Debug)]
+pub struct TextTimeEmbedding {
+    name: String,
+    linear_1: Linear,
+    linear_2: Linear,
+    config: TimestepEmbeddingConfig,
+    element: ElementType,
+}
+
+impl TextTimeEmbedding {
+    /// The layer called `name`: `inputs` values of vector and sizes to embeddings of `width`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) if its tensors are missing or have other shapes.
+    pub fn load(
+        weights: &Weights<'_>,
+        loader: &mut Loader,
+        name: &str,
+        [inputs, width]: [usize; 2],
+        config: TimestepEmbeddingConfig,
+    ) -> Result<Self> {
+        let at = weights.child(name);
+        Ok(Self {
+            name: name.to_owned(),
+            linear_1: Linear::load(&at, loader, "linear_1", inputs, width)?,
+            linear_2: Linear::load(&at, loader, "linear_2", width, width)?,
+            config,
+            element: loader.element(),
+        })
+    }
+
+    /// Records the embeddings of prompts `[N, P]` and of their sizes `[N * I]` (f32): `[N, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        prompts: &Tensor,
+        sizes: &Tensor,
+        frequencies: &Tensor,
+    ) -> Result<Tensor> {
+        let recording = &mut recording.scope(&self.name);
+        let waves = timestep_embedding(recording, sizes, frequencies, self.element, &self.config)?; // [N * I, C]
+        let images = prompts.shape().rows();
+        let waves = waves.reshape([images, waves.shape().count() / images])?; // [N, I * C]
+        let hidden = self.linear_1.record_concatenated(recording, prompts, &waves)?; // [N, D]
+        let hidden = activation(recording, &hidden, Activation::Silu)?; // [N, D]
+        let embedding = self.linear_2.record(recording, &hidden)?; // [N, D]
+        recording.mark(&embedding);
+        Ok(embedding)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::kernels::activation::Activation;
+use crate::kernels::conv2d::{self, Conv2dConfig, Padding, conv2d};
 use crate::kernels::matmul::{Epilogue, matmul};
 use crate::tensor::Tensor;
 use crate::weights::{Loader, Weights};
@@ -94,5 +95,30 @@ impl Linear {
         let recording = &mut recording.scope(&self.name);
         let epilogue = Epilogue { bias: self.bias.as_ref(), activation, residual };
         matmul(recording, input, &self.weight, &epilogue)
+    }
+
+    /// Records the layer on `first [.., C1]` with `second [.., C2]` behind its channels, as a convolution of one pixel,
+    /// which reads two inputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the inputs do not fit.
+    pub fn record_concatenated(
+        &self,
+        recording: &mut Recording,
+        first: &Tensor,
+        second: &Tensor,
+    ) -> Result<Tensor> {
+        const PIXEL: Conv2dConfig = Conv2dConfig { kernel: [1, 1], stride: 1, padding: Padding::same(0) };
+        let recording = &mut recording.scope(&self.name);
+        let image =
+            |tensor: &Tensor| tensor.reshape([1, tensor.shape().rows(), 1, tensor.shape().channels()]);
+        let epilogue = conv2d::Epilogue { bias: self.bias.as_ref(), ..conv2d::Epilogue::default() };
+        let output =
+            conv2d(recording, &image(first)?, Some(&image(second)?), &self.weight, &PIXEL, &epilogue)?;
+        let mut extents = first.shape().extents().to_vec();
+        if let Some(last) = extents.last_mut() {
+            *last = output.shape().channels();
+        }
+        output.reshape(&extents[..])
     }
 }

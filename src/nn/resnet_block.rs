@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::recording::Recording;
+use crate::kernels::add_time::add_time;
 use crate::kernels::conv2d::{Conv2dConfig, Padding, TimeRow};
 use crate::kernels::group_norm::GroupNormConfig;
 use crate::nn::{Convolution, GroupNorm, Linear};
@@ -17,6 +18,17 @@ pub struct ResnetConfig {
     pub epsilon: f32,
     /// Width of the time embedding; `None` in a VAE.
     pub time_channels: Option<usize>,
+}
+
+/// The time projections of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeTables<'a> {
+    /// A table for every block of the model: `[S, C]`, or `[S * N, C]`.
+    pub tables: &'a [Tensor],
+    /// `[1]`, u32: this step.
+    pub step: &'a Tensor,
+    /// Whether every image has a row of its own.
+    pub per_image: bool,
 }
 
 /// Two normalised convolutions beside a shortcut; the time embedding is added between them.
@@ -75,10 +87,10 @@ impl ResnetBlock {
         })
     }
 
-    /// Memory for the time projections of all steps: `[S, C]`.
+    /// Memory for the time projections: `[rows, C]`.
     #[must_use]
-    pub fn time_table(&self, label: &str, steps: usize) -> Tensor {
-        Tensor::external(format!("{label}/{}", self.name), [steps, self.channels], self.element)
+    pub fn time_table(&self, label: &str, rows: usize) -> Tensor {
+        Tensor::external(format!("{label}/{}", self.name), [rows, self.channels], self.element)
     }
 
     /// Records the projections of the time embeddings `[S, D]`, already activated, into their table.
@@ -100,8 +112,6 @@ impl ResnetBlock {
 
     /// Records the block on `input` with `second` behind its channels.
     ///
-    /// `time` holds the tables of all blocks of the model and the row of this step.
-    ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the inputs do not fit.
     pub fn record(
@@ -109,12 +119,17 @@ impl ResnetBlock {
         recording: &mut Recording,
         input: &Tensor,
         second: Option<&Tensor>,
-        time: Option<(&[Tensor], &Tensor)>,
+        time: Option<TimeTables<'_>>,
     ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
         let hidden = self.norm1.record(recording, input, second)?; // [N, H, W, I]
-        let time = time.map(|(tables, step)| TimeRow { table: &tables[self.index], step });
-        let hidden = self.conv1.record_fused(recording, &hidden, None, time, None)?; // [N, H, W, C]
+        let per_image = time.is_some_and(|time| time.per_image);
+        let time = time.map(|time| TimeRow { table: &time.tables[self.index], step: time.step });
+        let fused = time.filter(|_| !per_image);
+        let mut hidden = self.conv1.record_fused(recording, &hidden, None, fused, None)?; // [N, H, W, C]
+        if let Some(time) = time.filter(|_| per_image) {
+            hidden = add_time(recording, &hidden, time)?; // [N, H, W, C]
+        }
         let hidden = self.norm2.record(recording, &hidden, None)?; // [N, H, W, C]
         let shortcut = match &self.shortcut {
             Some(shortcut) => &shortcut.record_fused(recording, input, second, None, None)?, // [N, H, W, C]

@@ -24,6 +24,8 @@ pub struct TransformerConfig {
     pub context_channels: usize,
     /// Groups of the norm in front.
     pub groups: usize,
+    /// Blocks, one behind the other.
+    pub depth: usize,
 }
 
 /// Self-attention, cross-attention and a gated feed-forward layer, each beside a residual.
@@ -94,12 +96,13 @@ pub struct Transformer2D {
     name: String,
     norm: GroupNorm,
     project_in: Linear,
-    block: BasicTransformerBlock,
+    blocks: Vec<BasicTransformerBlock>,
     project_out: Linear,
 }
 
 impl Transformer2D {
-    /// The transformer called `name`, whose prompt keys and values are number `index` among those of the model.
+    /// The transformer called `name`, whose prompt keys and values begin with number `index` among those of the model:
+    /// one for each of its blocks.
     ///
     /// The projections may be linear layers or 1x1 convolutions: both are the same product here.
     ///
@@ -115,22 +118,27 @@ impl Transformer2D {
         let at = &weights.child(name);
         let channels = config.channels;
         let norm = GroupNormConfig { groups: config.groups, epsilon: GROUP_NORM_EPSILON, silu: false };
-        Ok(Self {
-            name: name.to_owned(),
-            norm: GroupNorm::load(at, loader, "norm", channels, norm)?,
-            project_in: Linear::load(at, loader, "proj_in", channels, channels)?,
-            block: BasicTransformerBlock::load(at, loader, "transformer_blocks.0", config, index)?,
-            project_out: Linear::load(at, loader, "proj_out", channels, channels)?,
+        let norm = GroupNorm::load(at, loader, "norm", channels, norm)?;
+        let project_in = Linear::load(at, loader, "proj_in", channels, channels)?;
+        let mut blocks = Vec::with_capacity(config.depth);
+        for number in 0..config.depth {
+            let name = format!("transformer_blocks.{number}");
+            blocks.push(BasicTransformerBlock::load(at, loader, &name, config, index + number)?);
+        }
+        let project_out = Linear::load(at, loader, "proj_out", channels, channels)?;
+        Ok(Self { name: name.to_owned(), norm, project_in, blocks, project_out })
+    }
+
+    /// Memory for the keys and values of a prompt, for every block.
+    pub fn keys_values(&self, label: &str, batch: usize, tokens: usize) -> impl Iterator<Item = Tensor> {
+        self.blocks.iter().map(move |block| {
+            let label = format!("{label}/{}/{}", self.name, block.name);
+            block.cross_attention.keys_values(&label, batch, tokens)
         })
     }
 
-    /// Memory for the keys and values of a prompt.
-    #[must_use]
-    pub fn keys_values(&self, label: &str, batch: usize, tokens: usize) -> Tensor {
-        self.block.cross_attention.keys_values(&format!("{label}/{}", self.name), batch, tokens)
-    }
-
-    /// Records the keys and values of a prompt `[N, T, D]` into their places.
+    /// Records the keys and values of a prompt `[N, T, D]` into their places; `second` is read as if it lay behind the
+    /// prompt's channels.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the prompt does not fit.
@@ -138,10 +146,15 @@ impl Transformer2D {
         &self,
         recording: &mut Recording,
         prompt: &Tensor,
+        second: Option<&Tensor>,
         places: &[Tensor],
     ) -> Result<()> {
         let recording = &mut recording.scope(&self.name);
-        self.block.cross_attention.record_keys_values(recording, prompt, places)
+        for block in &self.blocks {
+            let recording = &mut recording.scope(&block.name);
+            block.cross_attention.record_keys_values(recording, prompt, second, places)?;
+        }
+        Ok(())
     }
 
     /// Records the transformer on `[N, H, W, C]`.
@@ -158,8 +171,10 @@ impl Transformer2D {
         let [batch, height, width, channels] = input.image_extents("transformer", "input")?;
         let residual = input.reshape([batch, height * width, channels])?; // [N, T, C]
         let normal = self.norm.record(recording, &residual, None)?; // [N, T, C]
-        let tokens = self.project_in.record(recording, &normal)?; // [N, T, C]
-        let tokens = self.block.record(recording, &tokens, keys_values)?; // [N, T, C]
+        let mut tokens = self.project_in.record(recording, &normal)?; // [N, T, C]
+        for block in &self.blocks {
+            tokens = block.record(recording, &tokens, keys_values)?; // [N, T, C]
+        }
         let output = self.project_out.record_fused(recording, &tokens, Activation::None, Some(&residual))?; // [N, T, C]
         let output = output.reshape([batch, height, width, channels])?; // [N, H, W, C]
         recording.mark(&output);

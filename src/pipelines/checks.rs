@@ -1,10 +1,12 @@
 //! What a request may ask of a model: sizes, counts, scales, labels.
 
-use super::model::{Conditioner, Decoder, Model};
+use super::model::{Conditioner, Decoder, Inputs, Model};
+use super::two_texts::Prompts;
 use super::{Condition, Request};
 use crate::error::{Error, Result};
 use crate::kernels::MOST_PIXELS;
 use crate::kernels::guidance::GuidanceConfig;
+use crate::models::unet::SIZES;
 
 /// Sides of a picture beyond this are taken for a mistake.
 const LONGEST_SIDE: usize = 16_384;
@@ -88,10 +90,37 @@ fn check_pixels(height: usize, width: usize) -> Result<()> {
     Ok(())
 }
 
+/// What a model that reads sizes is told about the pictures: original size, crop, target size.
+pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Result<[f32; SIZES]> {
+    let factor = model.decoder.upsampling();
+    let own = [shape[2] * factor, shape[3] * factor];
+    let asked = [
+        ("original size", request.original_size, own),
+        ("crops coords top left", request.crops_coords_top_left, [0, 0]),
+        ("target size", request.target_size, own),
+    ];
+    let mut sizes = [0.0; SIZES];
+    for (place, (option, wanted, usual)) in asked.into_iter().enumerate() {
+        if wanted.is_some() && model.unet.config().text_time.is_none() {
+            return Err(Error::option(option, "this model is not told sizes: leave it out"));
+        }
+        for (side, value) in wanted.unwrap_or(usual).into_iter().enumerate() {
+            if value > LONGEST_SIDE {
+                return Err(Error::option(option, format!("{value} is above {LONGEST_SIDE}")));
+            }
+            #[expect(clippy::cast_precision_loss, reason = "at most 16384")]
+            let value = value as f32;
+            sizes[2 * place + side] = value;
+        }
+    }
+    Ok(sizes)
+}
+
 /// Scale and rescaling of guidance; `None` where it is switched off.
 pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<GuidanceConfig>> {
     let usual = match &model.conditioner {
         Conditioner::Text { .. } => 7.5,
+        Conditioner::TwoTexts(_) => 5.0,
         Conditioner::Classes(_) => 1.5,
         Conditioner::Nothing => 1.0,
     };
@@ -120,29 +149,32 @@ pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<Guidan
     Ok(Some(GuidanceConfig { scale: scale as f32, rescale: rescale as f32 }))
 }
 
-/// Ids of the context of every picture, those of no condition first where the run is guided. One entry serves all
-/// pictures where they share their condition. Also what the caller should be told.
-pub(super) fn context_ids(
+/// What the context of every picture is made from, what stands for no condition first where the run is guided. One
+/// entry serves all pictures where they share their condition. Also what the caller should be told.
+pub(super) fn context_inputs(
     model: &Model,
     condition: &Condition,
     guided: bool,
     count: usize,
-) -> Result<(Vec<Vec<u32>>, Vec<String>)> {
+) -> Result<(Vec<Inputs>, Vec<String>)> {
     match (&model.conditioner, condition) {
         (Conditioner::Text { tokenizer, .. }, Condition::Prompt { prompt, negative_prompt }) => {
             let (mut ids, mut warnings) = (Vec::new(), Vec::new());
             let negative = guided.then_some(("negative prompt", negative_prompt));
             for (name, text) in negative.into_iter().chain([("prompt", prompt)]) {
                 let encoded = tokenizer.encode(text)?;
-                if let Some(cut) = encoded.truncated {
-                    let most = tokenizer.max_length() - 2;
-                    warnings.push(format!(
-                        "the {name} is longer than {most} tokens; this part has no effect: \"{cut}\""
-                    ));
-                }
+                warnings.extend(too_long(name, encoded.truncated, tokenizer.max_length()));
                 ids.extend(encoded.ids);
             }
-            Ok((vec![ids], warnings))
+            Ok((vec![vec![ids]], warnings))
+        }
+        (Conditioner::TwoTexts(texts), Condition::Prompt { prompt, negative_prompt }) => {
+            let negative = guided.then_some(negative_prompt.as_str());
+            let (inputs, cut) = texts.ids(&Prompts { negative, prompt })?;
+            let names = if guided { &["negative prompt", "prompt"][..] } else { &["prompt"] };
+            let told = names.iter().zip(cut);
+            let warnings = told.filter_map(|(name, cut)| too_long(name, cut, texts.tokens())).collect();
+            Ok((vec![inputs], warnings))
         }
         (Conditioner::Classes(embedder), Condition::ClassLabels(labels)) => {
             if labels.len() != 1 && labels.len() != count {
@@ -165,13 +197,18 @@ pub(super) fn context_ids(
                     ids.push(u32::try_from(nothing).unwrap_or(u32::MAX));
                 }
                 ids.push(id(label)?);
-                all.push(ids);
+                all.push(vec![ids]);
             }
             Ok((all, Vec::new()))
         }
         (Conditioner::Nothing, Condition::Nothing) => Ok((vec![Vec::new()], Vec::new())),
         (conditioner, condition) => Err(mismatch(conditioner, condition)),
     }
+}
+
+fn too_long(name: &str, cut: Option<String>, tokens: usize) -> Option<String> {
+    let most = tokens - 2;
+    cut.map(|cut| format!("the {name} is longer than {most} tokens; this part has no effect: \"{cut}\""))
 }
 
 fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
@@ -184,7 +221,9 @@ fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
         },
     };
     let problem = match conditioner {
-        Conditioner::Text { .. } => "this is a text-to-image model: expected a prompt".to_owned(),
+        Conditioner::Text { .. } | Conditioner::TwoTexts(_) => {
+            "this is a text-to-image model: expected a prompt".to_owned()
+        }
         Conditioner::Classes(embedder) => {
             let last = embedder.classes() - 2;
             format!("this is a class-conditional model: expected a class label from 0 to {last}, no prompt")
@@ -199,7 +238,7 @@ fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
 /// Steps where the request does not say: those of the paper's experiments.
 pub(super) fn usual_steps(model: &Model, is_ddpm: bool) -> usize {
     match (&model.conditioner, &model.decoder) {
-        (Conditioner::Text { .. }, _) => 50,
+        (Conditioner::Text { .. } | Conditioner::TwoTexts(_), _) => 50,
         (Conditioner::Classes(_), _) => 250,
         (Conditioner::Nothing, Decoder::Pixels) if is_ddpm => 1000,
         (Conditioner::Nothing, _) => 100,

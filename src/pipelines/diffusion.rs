@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache::{CacheRun, warnings};
-use super::checks::{context_ids, guidance, sample_shape, usual_steps};
+use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
 use super::frame::Plan;
 use super::loading::load_model;
-use super::model::Model;
+use super::model::{Inputs, Model};
 use super::run::Run;
 use super::statistics::{Played, StepKind, Times};
 use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
@@ -17,11 +17,12 @@ use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
 use crate::image::Picture;
 use crate::kernels::guidance::GuidanceConfig;
+use crate::models::unet::SIZES;
 use crate::random::NoiseSource;
 use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
 use crate::weights::{ModelFiles, ModelKind};
 
-/// A loaded model on one GPU: Stable Diffusion v1, latent diffusion on classes, or DDPM.
+/// A loaded model on one GPU: Stable Diffusion v1, v2 or XL, latent diffusion on classes, or DDPM.
 ///
 /// As diffusers' `DiffusionPipeline`, it finds out from the files which of them it is.
 #[derive(Debug)]
@@ -58,8 +59,10 @@ pub(super) struct Prepared {
     pub(super) scheduler: SchedulerKind,
     pub(super) trajectory: Trajectory,
     pub(super) guidance: Option<GuidanceConfig>,
-    /// For every picture, or one for all.
-    pub(super) ids: Vec<Vec<u32>>,
+    /// What the condition is made from, for every picture, or one for all.
+    pub(super) inputs: Vec<Inputs>,
+    /// What a model that reads sizes is told about the pictures.
+    pub(super) sizes: [f32; SIZES],
     pub(super) warnings: Vec<String>,
 }
 
@@ -68,7 +71,9 @@ impl Prepared {
     pub(super) fn plan(&self, storage: StorageType) -> Plan<'_> {
         let [_, _, height, width] = self.shape;
         let element = storage.element();
-        Plan { size: [height, width], trajectory: &self.trajectory, guidance: self.guidance, element }
+        let size = [height, width];
+        let Self { trajectory, guidance, sizes, .. } = self;
+        Plan { size, trajectory, guidance: *guidance, element, sizes: *sizes }
     }
 }
 
@@ -240,9 +245,11 @@ impl DiffusionPipeline {
             self.model.unet.check_skip_index(cache.branch)?;
         }
         let guidance = guidance(&self.model, request)?;
-        let (ids, mut told) = context_ids(&self.model, &request.condition, guidance.is_some(), shape[0])?;
+        let sizes = sizes(&self.model, request, shape)?;
+        let (inputs, mut told) =
+            context_inputs(&self.model, &request.condition, guidance.is_some(), shape[0])?;
         told.extend(warnings(request, kind, &trajectory));
-        Ok(Prepared { shape, scheduler: kind, trajectory, guidance, ids, warnings: told })
+        Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, warnings: told })
     }
 }
 
@@ -288,7 +295,7 @@ impl Play<'_> {
         let mut finals = Vec::with_capacity(count);
         let mut played = Vec::with_capacity(steps);
         for picture in 0..count {
-            if picture > 0 && prepared.ids.len() > 1 {
+            if picture > 0 && prepared.inputs.len() > 1 {
                 self.encode(picture)?;
             }
             #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
@@ -334,7 +341,7 @@ impl Play<'_> {
 
     fn encode(&mut self, picture: usize) -> Result<()> {
         let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
-        self.run.encode(&self.prepared.ids[picture], memory, executor)
+        self.run.encode(&self.prepared.inputs[picture], memory, executor)
     }
 
     /// Decides and submits one U-Net call.

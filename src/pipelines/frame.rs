@@ -8,8 +8,8 @@ use crate::kernels::guidance::{GuidanceConfig, guidance};
 use crate::kernels::pixels::pixels;
 use crate::kernels::scale_model_input::scale_model_input;
 use crate::kernels::scheduler_step::scheduler_step;
-use crate::models::unet::Conditioning;
-use crate::pipelines::model::Model;
+use crate::models::unet::{Conditioning, Context, SIZES};
+use crate::pipelines::model::{Encoded, Model};
 use crate::pipelines::table::{row_length, rows};
 use crate::schedulers::{Limit, Trajectory};
 use crate::tensor::{ElementType, Tensor};
@@ -23,6 +23,8 @@ pub(super) struct Plan<'a> {
     /// `None` without classifier-free guidance.
     pub(super) guidance: Option<GuidanceConfig>,
     pub(super) element: ElementType,
+    /// What a model that reads sizes is told about the picture.
+    pub(super) sizes: [f32; SIZES],
 }
 
 /// The persistent tensors of a run, and the recordings that all runs share.
@@ -34,8 +36,10 @@ pub(super) struct Frame {
     pub(super) copies: usize,
     pub(super) conditioning: Conditioning,
     pub(super) element: ElementType,
-    /// `[copies, T]`: what stands for no condition first. `None` for a model without a condition.
-    ids: Option<Tensor>,
+    /// What the context is made from, `[copies, ..]` each: what stands for no condition first. None for a model
+    /// without a condition.
+    inputs: Vec<Tensor>,
+    sizes: [f32; SIZES],
     /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
     pub(super) state: Tensor,
     table: Tensor,
@@ -63,13 +67,14 @@ impl Frame {
         let planes = [1 + trajectory.history, height * width * channels];
         let row = row_length(trajectory);
         let side = model.decoder.upsampling();
-        let stored = model.decoder.sample_element(plan.element);
+        let stored = model.decoder.sample_element();
         Self {
             shape,
             copies,
             conditioning: model.unet.conditioning(copies, tokens, calls),
             element: plan.element,
-            ids: (tokens > 0).then(|| Tensor::external("ids", [copies, tokens], ElementType::U32)),
+            inputs: model.conditioner.inputs(copies),
+            sizes: plan.sizes,
             state: Tensor::external("latents", planes, ElementType::F32),
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
             noise: trajectory.draws_noise().then(|| Tensor::external("noise", shape, ElementType::F32)),
@@ -83,20 +88,15 @@ impl Frame {
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let own = [&self.state, &self.table, &self.sample, &self.pixels];
-        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.ids)
+        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.inputs)
     }
 
     /// Records the condition, and what follows from it once per run.
     pub(super) fn record_condition(&self, model: &Model, executor: &Executor) -> Result<Recording> {
         let mut recording = executor.recording("condition");
-        let context = match &self.ids {
-            Some(ids) => model.conditioner.record(&mut recording, ids)?, // [N, T, D]
-            None => None,
-        };
-        {
-            let unet = &mut recording.scope("unet");
-            model.unet.record_conditioning(unet, context.as_ref(), &self.conditioning)?;
-        }
+        let encoded = model.conditioner.record(&mut recording, &self.inputs)?;
+        let context = encoded.as_ref().map_or_else(Context::default, Encoded::context);
+        model.unet.record_conditioning(&mut recording.scope("unet"), context, &self.conditioning)?;
         Ok(recording)
     }
 
@@ -138,15 +138,22 @@ impl Frame {
         memory.write(self.conditioning.timesteps(), 0, bytemuck::cast_slice(&timesteps))?;
         let frequencies = model.unet.frequencies();
         memory.write(self.conditioning.frequencies(), 0, bytemuck::cast_slice(&frequencies))?;
+        if let Some(text_time) = self.conditioning.text_time() {
+            let sizes = vec![self.sizes; self.copies];
+            let frequencies = model.unet.size_frequencies();
+            memory.write(&text_time.sizes, 0, bytemuck::cast_slice(&sizes))?;
+            memory.write(&text_time.frequencies, 0, bytemuck::cast_slice(&frequencies))?;
+            memory.write(&text_time.rows, 0, bytemuck::cast_slice(&text_time.row_values()))?;
+        }
         memory.write(&self.table, 0, bytemuck::cast_slice(&rows(trajectory)))
     }
 
-    /// Writes the ids of a condition.
-    pub(super) fn write_condition(&self, ids: &[u32], memory: &mut Memory) -> Result<()> {
-        match &self.ids {
-            Some(tensor) => memory.write(tensor, 0, bytemuck::cast_slice(ids)),
-            None => Ok(()),
+    /// Writes the inputs of a condition.
+    pub(super) fn write_condition(&self, inputs: &[Vec<u32>], memory: &mut Memory) -> Result<()> {
+        for (tensor, values) in self.inputs.iter().zip(inputs) {
+            memory.write(tensor, 0, bytemuck::cast_slice(values))?;
         }
+        Ok(())
     }
 
     /// Starts a picture from its initial sample, `[h, w, C]`, already of the scheduler's sigma.

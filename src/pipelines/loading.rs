@@ -47,6 +47,7 @@ pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: Eleme
     let mut site = Site { memory, element };
     let model = match files {
         ModelFiles::StableDiffusion(files) => site.stable_diffusion(files)?,
+        ModelFiles::StableDiffusionXl(files) => site.stable_diffusion_xl(files)?,
         ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
             let unet_config = UNetConfig::from_file(&unet.config)?;
             let vq_config = VqConfig::from_file(&vqvae.config)?;
@@ -75,20 +76,31 @@ pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: Eleme
 }
 
 /// Where networks are loaded to.
-struct Site<'a> {
+pub(super) struct Site<'a> {
     memory: &'a mut Memory,
-    element: ElementType,
+    pub(super) element: ElementType,
 }
 
 impl Site<'_> {
-    fn component<N>(
+    pub(super) fn component<N>(
         &mut self,
         component: &Component,
         name: &str,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
+        self.component_as(component, name, self.element, build)
+    }
+
+    /// As [`component`](Self::component), with matrices stored as `element`.
+    pub(super) fn component_as<N>(
+        &mut self,
+        component: &Component,
+        name: &str,
+        element: ElementType,
+        build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
         let checkpoint = Checkpoint::open(&component.weights)?;
-        load_network(&checkpoint, self.memory, name, self.element, build)
+        load_network(&checkpoint, self.memory, name, element, build)
     }
 
     fn stable_diffusion(&mut self, files: &StableDiffusionFiles) -> Result<Model> {
@@ -163,7 +175,7 @@ impl Site<'_> {
 }
 
 /// A U-Net must make what it reads, and the decoder must read that.
-fn expect_channels(file: &PathBuf, unet: &UNetConfig, expected: usize) -> Result<()> {
+pub(super) fn expect_channels(file: &PathBuf, unet: &UNetConfig, expected: usize) -> Result<()> {
     if unet.in_channels == expected && unet.out_channels == expected {
         return Ok(());
     }
@@ -214,15 +226,24 @@ fn check_fit(
         );
         return Err(Error::config(&files.unet.config, "in_channels", problem));
     }
+    if unet.text_time.is_some() {
+        let problem = "found \"text_time\", which only an SDXL pipeline provides for";
+        return Err(Error::config(&files.unet.config, "addition_embed_type", problem));
+    }
+    expect_tokenizer(&files.text_encoder.config, tokenizer, clip)
+}
+
+/// A text encoder must have a place for every token, and an embedding of it.
+pub(super) fn expect_tokenizer(file: &PathBuf, tokenizer: &ClipTokenizer, clip: &ClipConfig) -> Result<()> {
     if tokenizer.max_length() > clip.max_position_embeddings {
         let problem =
             format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
-        return Err(Error::config(&files.text_encoder.config, "max_position_embeddings", problem));
+        return Err(Error::config(file, "max_position_embeddings", problem));
     }
     if tokenizer.vocabulary_size() > clip.vocab_size {
         let problem =
             format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
-        return Err(Error::config(&files.text_encoder.config, "vocab_size", problem));
+        return Err(Error::config(file, "vocab_size", problem));
     }
     Ok(())
 }

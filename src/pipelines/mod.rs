@@ -7,11 +7,13 @@ mod diffusion;
 mod frame;
 mod latents;
 mod loading;
+mod loading_xl;
 mod model;
 mod request;
 mod run;
 mod statistics;
 mod table;
+mod two_texts;
 
 pub use analysis::{Analysis, AnalysisOptions, BranchAnalysis, Stage};
 pub use diffusion::{DiffusionPipeline, Generation};

@@ -1,10 +1,11 @@
 //! A loaded model: the networks of a pipeline, whatever its kind.
 
+use super::two_texts::TwoTexts;
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::models::clip::ClipTextModel;
 use crate::models::latent_diffusion::ClassEmbedder;
-use crate::models::unet::UNet;
+use crate::models::unet::{Context, UNet};
 use crate::models::vae::VaeDecoder;
 use crate::models::vq::VqDecoder;
 use crate::schedulers::SchedulerConfig;
@@ -21,10 +22,36 @@ pub(super) struct Model {
     pub(super) scheduler: SchedulerConfig,
 }
 
+/// The values of a condition's inputs: ids of prompts or classes, and places.
+pub(super) type Inputs = Vec<Vec<u32>>;
+
+/// What a condition was made of.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    /// `[N, T, D]`.
+    pub(super) hidden_states: Tensor,
+    /// More channels of them, `[N, T, E]`.
+    pub(super) second: Option<Tensor>,
+    /// The prompt as one vector, `[N, P]`.
+    pub(super) pooled: Option<Tensor>,
+}
+
+impl Encoded {
+    fn new(hidden_states: Tensor) -> Self {
+        Self { hidden_states, second: None, pooled: None }
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        let Self { hidden_states, second, pooled } = self;
+        Context { hidden_states: Some(hidden_states), second: second.as_ref(), pooled: pooled.as_ref() }
+    }
+}
+
 /// What makes the context that the U-Net attends to.
 #[derive(Debug)]
 pub(super) enum Conditioner {
     Text { tokenizer: Box<ClipTokenizer>, encoder: Box<ClipTextModel> },
+    TwoTexts(Box<TwoTexts>),
     Classes(ClassEmbedder),
     Nothing,
 }
@@ -32,7 +59,7 @@ pub(super) enum Conditioner {
 impl Conditioner {
     pub(super) fn kind(&self) -> ModelKind {
         match self {
-            Self::Text { .. } => ModelKind::TextToImage,
+            Self::Text { .. } | Self::TwoTexts(_) => ModelKind::TextToImage,
             Self::Classes(_) => ModelKind::ClassConditional,
             Self::Nothing => ModelKind::Unconditional,
         }
@@ -42,7 +69,7 @@ impl Conditioner {
     pub(super) fn classes(&self) -> usize {
         match self {
             Self::Classes(embedder) => embedder.classes() - 1,
-            Self::Text { .. } | Self::Nothing => 0,
+            Self::Text { .. } | Self::TwoTexts(_) | Self::Nothing => 0,
         }
     }
 
@@ -50,19 +77,34 @@ impl Conditioner {
     pub(super) fn tokens(&self) -> usize {
         match self {
             Self::Text { tokenizer, .. } => tokenizer.max_length(),
+            Self::TwoTexts(texts) => texts.tokens(),
             Self::Classes(_) => 1,
             Self::Nothing => 0,
         }
     }
 
-    /// Records the context of ids `[N, T]`: `[N, T, D]`.
-    pub(super) fn record(&self, recording: &mut Recording, ids: &Tensor) -> Result<Option<Tensor>> {
+    /// Memory for what a context of so many conditions is made from.
+    pub(super) fn inputs(&self, copies: usize) -> Vec<Tensor> {
+        match self {
+            Self::Text { .. } | Self::Classes(_) => {
+                vec![Tensor::external("ids", [copies, self.tokens()], ElementType::U32)]
+            }
+            Self::TwoTexts(texts) => texts.inputs(copies),
+            Self::Nothing => Vec::new(),
+        }
+    }
+
+    /// Records the context of its inputs.
+    pub(super) fn record(&self, recording: &mut Recording, inputs: &[Tensor]) -> Result<Option<Encoded>> {
         match self {
             Self::Text { encoder, .. } => {
-                encoder.record(&mut recording.scope("text_encoder"), ids).map(Some) // [N, T, D]
+                let states = encoder.record(&mut recording.scope("text_encoder"), &inputs[0])?; // [N, T, D]
+                Ok(Some(Encoded::new(states)))
             }
+            Self::TwoTexts(texts) => texts.record(recording, inputs).map(Some),
             Self::Classes(embedder) => {
-                embedder.record(&mut recording.scope("class_embedder"), ids).map(Some) // [N, 1, D]
+                let states = embedder.record(&mut recording.scope("class_embedder"), &inputs[0])?; // [N, 1, D]
+                Ok(Some(Encoded::new(states)))
             }
             Self::Nothing => Ok(None),
         }
@@ -97,10 +139,10 @@ impl Decoder {
         }
     }
 
-    /// How the sample is stored for decoding, in a model that stores values as `element`.
-    pub(super) fn sample_element(&self, element: ElementType) -> ElementType {
+    /// How the sample is stored for decoding.
+    pub(super) fn sample_element(&self) -> ElementType {
         match self {
-            Self::Vae(_) => element,
+            Self::Vae(vae) => vae.element(),
             Self::Vq(_) | Self::Pixels => ElementType::F32,
         }
     }

@@ -92,7 +92,8 @@ pub enum Condition {
     Prompt {
         /// What the picture shows.
         prompt: String,
-        /// What it does not show; used with guidance only.
+        /// What it does not show; used with guidance only. Where it is empty and an SDXL model says
+        /// `force_zeros_for_empty_prompt`, zeros stand for it, as for `negative_prompt=None` of diffusers.
         negative_prompt: String,
     },
     /// Classes by their number, for a class-conditional model: one for every picture, or one for all.
@@ -116,7 +117,7 @@ pub struct Request {
     /// Denoising steps. If `None`, those of the paper's experiments: 50 from text, 250 for classes, 100 without
     /// a condition, or 1000 there with the DDPM sampler.
     pub steps: Option<usize>,
-    /// Scale of classifier-free guidance; 1 or less switches it off. If `None`, 7.5 from text and 1.5 for classes.
+    /// Scale of classifier-free guidance; 1 or less switches it off. If `None`, 7.5 from text, 5 with SDXL, and 1.5 for classes.
     /// Without a condition there is none.
     pub guidance_scale: Option<f64>,
     /// How much of the guided output's spread is brought back to that of the output with the condition, 0 to 1:
@@ -138,6 +139,14 @@ pub struct Request {
     pub width: Option<usize>,
     /// Height of the picture in pixels; the model's own size if `None`.
     pub height: Option<usize>,
+    /// SDXL: height and width that the training picture is said to have had before it was scaled; small ones make blurred
+    /// pictures. That of the picture if `None`.
+    pub original_size: Option<[usize; 2]>,
+    /// SDXL: rows above and columns left of the picture that are said to have been cut off; `[0, 0]`, a picture with its
+    /// subject in the middle, if `None`.
+    pub crops_coords_top_left: Option<[usize; 2]>,
+    /// SDXL: height and width that the picture is said to have. Its own if `None`.
+    pub target_size: Option<[usize; 2]>,
     /// Number of pictures.
     pub count: usize,
     /// DeepCache, or every step in full.
@@ -175,6 +184,9 @@ impl Request {
             generator: Generator::Torch,
             width: None,
             height: None,
+            original_size: None,
+            crops_coords_top_left: None,
+            target_size: None,
             count: 1,
             cache: None,
             latents: None,

@@ -137,8 +137,13 @@ impl Run {
     }
 
     /// Encodes a condition, and computes what follows from it.
-    pub(super) fn encode(&self, ids: &[u32], memory: &mut Memory, executor: &mut Executor) -> Result<()> {
-        self.frame.write_condition(ids, memory)?;
+    pub(super) fn encode(
+        &self,
+        inputs: &[Vec<u32>],
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<()> {
+        self.frame.write_condition(inputs, memory)?;
         executor.play(&self.programs.condition)?;
         executor.finish()
     }

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod add;
+pub mod add_time;
 pub mod attention;
 pub mod case;
 pub mod conv2d;
@@ -39,6 +40,7 @@ type Twin = fn(&Operands<'_>) -> Outputs;
 const TWINS: &[(&str, Twin)] = &[
     ("activation", activation::twin),
     ("add", add::twin),
+    ("add_time", add_time::twin),
     ("attention_broadcast", attention::twin),
     ("attention_broadcast_wide", attention::twin),
     ("attention_cooperative", attention::twin),

@@ -16,6 +16,12 @@ const PARTS: [(&str, &[&str]); 4] = [
     ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
 ];
 
+/// Those that an SDXL model has besides.
+const MORE_PARTS: [(&str, &[&str]); 2] = [
+    ("text_encoder_2", &["CLIPTextModelWithProjection"]),
+    ("tokenizer_2", &["CLIPTokenizer", "CLIPTokenizerFast"]),
+];
+
 /// The files of one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Component {
@@ -43,6 +49,54 @@ pub struct StableDiffusionFiles {
     pub scheduler: PathBuf,
 }
 
+/// An SDXL model as diffusers lays it out on disk.
+///
+/// Agrees with `diffusers.StableDiffusionXLPipeline.from_pretrained(path)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StableDiffusionXlFiles {
+    /// The U-Net.
+    pub unet: Component,
+    /// The autoencoder.
+    pub vae: Component,
+    /// Both text encoders; the second has a projection.
+    pub text_encoders: [Component; 2],
+    /// The folders with the files of their tokenizers.
+    pub tokenizers: [PathBuf; 2],
+    /// The scheduler's `scheduler_config.json`.
+    pub scheduler: PathBuf,
+    /// Whether zeros stand for an empty negative prompt.
+    pub force_zeros_for_empty_prompt: bool,
+}
+
+impl StableDiffusionXlFiles {
+    /// Finds the files of a model; none is read.
+    pub(super) fn find(root: &Path, index: &Path, entries: &Map<String, Value>) -> Result<Self> {
+        const ZEROS: &str = "force_zeros_for_empty_prompt";
+        for (part, classes) in PARTS.into_iter().chain(MORE_PARTS) {
+            check_class(index, entries, part, classes)?;
+        }
+        class_of(index, entries, "scheduler")?;
+        let force_zeros_for_empty_prompt = match entries.get(ZEROS) {
+            None | Some(Value::Null) => true,
+            Some(Value::Bool(flag)) => *flag,
+            Some(found) => {
+                return Err(Error::config(index, ZEROS, format!("found {found}, expected true or false")));
+            }
+        };
+        Ok(Self {
+            unet: component(root, "unet", "diffusion_pytorch_model")?,
+            vae: component(root, "vae", "diffusion_pytorch_model")?,
+            text_encoders: [
+                component(root, "text_encoder", "model")?,
+                component(root, "text_encoder_2", "model")?,
+            ],
+            tokenizers: [tokenizer(root, "tokenizer")?, tokenizer(root, "tokenizer_2")?],
+            scheduler: scheduler(root)?,
+            force_zeros_for_empty_prompt,
+        })
+    }
+}
+
 impl StableDiffusionFiles {
     /// Finds the files of a model; none is read.
     pub(super) fn find(root: &Path, index: &Path, entries: &Map<String, Value>) -> Result<Self> {
@@ -54,7 +108,7 @@ impl StableDiffusionFiles {
             unet: component(root, "unet", "diffusion_pytorch_model")?,
             vae: component(root, "vae", "diffusion_pytorch_model")?,
             text_encoder: component(root, "text_encoder", "model")?,
-            tokenizer: tokenizer(root)?,
+            tokenizer: tokenizer(root, "tokenizer")?,
             scheduler: scheduler(root)?,
         })
     }
@@ -108,8 +162,8 @@ fn existing(file: PathBuf) -> Result<PathBuf> {
     if file.is_file() { Ok(file) } else { Err(Error::config_file(file, "does not exist")) }
 }
 
-fn tokenizer(root: &Path) -> Result<PathBuf> {
-    let folder = folder(root, "tokenizer")?;
+fn tokenizer(root: &Path, name: &str) -> Result<PathBuf> {
+    let folder = folder(root, name)?;
     let has = |name: &str| folder.join(name).is_file();
     if has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) {
         return Ok(folder);

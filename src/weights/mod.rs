@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 pub use checkpoint::Checkpoint;
-pub use directory::{Component, StableDiffusionFiles};
+pub use directory::{Component, StableDiffusionFiles, StableDiffusionXlFiles};
 pub use model_files::{ModelFiles, ModelKind, Original};
 pub use packing::Pending;
 

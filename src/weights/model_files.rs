@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
 use super::directory::{
-    Component, INDEX, StableDiffusionFiles, check_class, component, component_in, read_object, scheduler,
+    Component, INDEX, StableDiffusionFiles, StableDiffusionXlFiles, check_class, component, component_in,
+    read_object, scheduler,
 };
 use crate::error::{Error, Result};
 
@@ -14,8 +15,8 @@ use crate::error::{Error, Result};
 const PIXEL_PIPELINES: [&str; 3] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipeline"];
 
 /// What is looked for, for a path that holds none of it.
-const SUPPORTED: &str = "a diffusers directory (model_index.json with StableDiffusionPipeline, LDMPipeline, \
-    DDPMPipeline or DDIMPipeline), or an original checkpoint (one .safetensors file with its .yaml beside it: \
+const SUPPORTED: &str = "a diffusers directory (model_index.json with StableDiffusionPipeline, \
+    StableDiffusionXLPipeline, LDMPipeline, DDPMPipeline or DDIMPipeline), or an original checkpoint (one .safetensors file with its .yaml beside it: \
     latent diffusion on ImageNet classes, or ermongroup/ddim)";
 
 /// What a model makes pictures from.
@@ -46,6 +47,8 @@ impl std::fmt::Display for ModelKind {
 pub enum ModelFiles {
     /// `StableDiffusionPipeline` in diffusers' layout.
     StableDiffusion(Box<StableDiffusionFiles>),
+    /// `StableDiffusionXLPipeline` in diffusers' layout.
+    StableDiffusionXl(Box<StableDiffusionXlFiles>),
     /// `LDMPipeline` in diffusers' layout: unconditional latent diffusion.
     LatentDiffusion {
         /// A `UNet2DModel`.
@@ -82,7 +85,7 @@ impl ModelFiles {
     #[must_use]
     pub fn kind(&self) -> ModelKind {
         match self {
-            Self::StableDiffusion(_) => ModelKind::TextToImage,
+            Self::StableDiffusion(_) | Self::StableDiffusionXl(_) => ModelKind::TextToImage,
             Self::OriginalLatentDiffusion(_) => ModelKind::ClassConditional,
             Self::LatentDiffusion { .. } | Self::Pixels { .. } | Self::OriginalDdpm(_) => {
                 ModelKind::Unconditional
@@ -136,6 +139,17 @@ fn directory(root: &Path) -> Result<ModelFiles> {
             let files = StableDiffusionFiles::find(root, &index, &entries)?;
             Ok(ModelFiles::StableDiffusion(Box::new(files)))
         }
+        Some("StableDiffusionXLPipeline") => {
+            let files = StableDiffusionXlFiles::find(root, &index, &entries)?;
+            Ok(ModelFiles::StableDiffusionXl(Box::new(files)))
+        }
+        Some(class @ "StableDiffusionXLImg2ImgPipeline") => {
+            let problem = format!(
+                "found \"{class}\", a refiner, which goes on with the latents of another model and is not supported: \
+                use the base model, a StableDiffusionXLPipeline"
+            );
+            Err(Error::config(&index, "_class_name", problem))
+        }
         Some("LDMPipeline") => {
             check_class(&index, &entries, "unet", &["UNet2DModel"])?;
             check_class(&index, &entries, "vqvae", &["VQModel"])?;
@@ -156,7 +170,9 @@ fn directory(root: &Path) -> Result<ModelFiles> {
             Ok(ModelFiles::Pixels { unet, scheduler: scheduler(root)? })
         }
         Some(other) => {
-            let supported = ["StableDiffusionPipeline", "LDMPipeline"].into_iter().chain(PIXEL_PIPELINES);
+            let supported = ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LDMPipeline"]
+                .into_iter()
+                .chain(PIXEL_PIPELINES);
             let supported: Vec<&str> = supported.collect();
             let problem = format!("found \"{other}\", supported are {}", supported.join(", "));
             Err(Error::config(&index, "_class_name", problem))

@@ -1,4 +1,4 @@
-//! Loops of the reference for Stable Diffusion v1: requests from its manifest, and how near their results come.
+//! Loops of the reference for Stable Diffusion models: requests from its manifest, and how near their results come.
 
 #![allow(dead_code, reason = "each test binary uses a part of this module")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may fail, and tell how near they came")]
@@ -40,7 +40,12 @@ pub(crate) fn number(value: &Value) -> usize {
 
 /// The loops of the sd1 manifest whose names pass the filter.
 pub(crate) fn loops(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
-    let manifest = json("sd1/manifest.json");
+    loops_of("sd1", wanted)
+}
+
+/// The loops of a pack's manifest whose names pass the filter.
+pub(crate) fn loops_of(pack: &str, wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    let manifest = json(&format!("{pack}/manifest.json"));
     let all = manifest["cases"].as_array().unwrap().iter();
     let found: Vec<Value> = all
         .filter(|case| case["kind"] == "loop" && wanted(case["name"].as_str().unwrap()))
@@ -67,7 +72,7 @@ fn scheduler(case: &Value) -> Option<SchedulerKind> {
 pub(crate) fn request(case: &Value, prompt: &Value) -> Request {
     let params = &case["params"];
     let side = |index: usize| Some(8 * number(&params["hw"][index]));
-    let cache = params["branch"].as_u64().map(|branch| {
+    let cache = params["branch"].as_u64().or(params["cache"][1].as_u64()).map(|branch| {
         let full = params["full_calls"].as_array().unwrap().iter().map(number).collect();
         let schedule = match params["cache"][0].as_u64() {
             // The helper of the reference looks repeated timesteps up by value; ours counts calls.
@@ -94,10 +99,15 @@ pub(crate) fn request(case: &Value, prompt: &Value) -> Request {
     }
 }
 
-/// Runs a loop from its seed, and compares latents and, where the reference has one, the picture.
+/// Runs a loop of Stable Diffusion v1.
 pub(crate) fn check_loop(pipeline: &mut DiffusionPipeline, case: &Value) {
+    check_loop_of("sd1", pipeline, case);
+}
+
+/// Runs a loop of a pack from its seed, and compares latents and, where the reference has one, the picture.
+pub(crate) fn check_loop_of(pack: &str, pipeline: &mut DiffusionPipeline, case: &Value) {
     let name = case["name"].as_str().unwrap();
-    let goldens = Goldens::open(&format!("sd1/{}", case["file"].as_str().unwrap()));
+    let goldens = Goldens::open(&format!("{pack}/{}", case["file"].as_str().unwrap()));
     let prompts = &case["params"]["prompt"];
     let expected = goldens.tensor("out.latents");
     let mut latents = Vec::new();

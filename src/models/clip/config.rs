@@ -20,8 +20,6 @@ const HARMLESS: &[&str] = &[
     "torch_dtype",
     "transformers_version",
     "gradient_checkpointing",
-    // the projection, which this class does not have
-    "projection_dim",
     // what the class returns in Python
     "output_attentions",
     "output_hidden_states",
@@ -75,7 +73,7 @@ const HARMLESS: &[&str] = &[
     "typical_p",
 ];
 
-/// The shape of a `transformers.CLIPTextModel`.
+/// The shape of a `transformers.CLIPTextModel` or `CLIPTextModelWithProjection`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClipConfig {
     /// Tokens that have an embedding.
@@ -88,6 +86,8 @@ pub struct ClipConfig {
     pub num_hidden_layers: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
+    /// Channels of the prompt as one vector, in a `CLIPTextModelWithProjection`.
+    pub projection_dim: usize,
     /// Tokens of a prompt, padding included.
     pub max_position_embeddings: usize,
     /// The function of the feed-forwards.
@@ -120,6 +120,7 @@ impl ClipConfig {
             intermediate_size: reader.size("intermediate_size", 2048)?,
             num_hidden_layers: reader.size_up_to("num_hidden_layers", 12, 1024)?,
             num_attention_heads: reader.size("num_attention_heads", 8)?,
+            projection_dim: reader.size("projection_dim", 512)?,
             max_position_embeddings: reader.size_up_to("max_position_embeddings", 77, 4096)?,
             hidden_act: activations[activation],
             layer_norm_eps: reader.epsilon("layer_norm_eps", 1e-5)?,
@@ -130,6 +131,19 @@ impl ClipConfig {
         reader.expect_heads("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
         reader.finish(HARMLESS)?;
         Ok(config)
+    }
+
+    /// Where a prompt ends: the token whose vector stands for the whole prompt.
+    ///
+    /// As transformers: the first of the largest ids where the file has the `eos_token_id` of before 4.31, otherwise the
+    /// first of that id.
+    #[must_use]
+    pub fn end_of(&self, ids: &[u32]) -> usize {
+        let end = match self.eos_token_id {
+            None | Some(2) => ids.iter().max().copied(),
+            end => end,
+        };
+        ids.iter().position(|id| Some(*id) == end).unwrap_or(0)
     }
 
     /// Values of one attention head.

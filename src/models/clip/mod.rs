@@ -1,7 +1,8 @@
-//! The text encoder: `transformers.CLIPTextModel`.
+//! The text encoder: `transformers.CLIPTextModel`, and `CLIPTextModelWithProjection`, which also makes one vector of a
+//! prompt.
 
 mod config;
 mod text_model;
 
 pub use config::ClipConfig;
-pub use text_model::ClipTextModel;
+pub use text_model::{ClipTextModel, TextStates};

@@ -1,9 +1,10 @@
-//! transformers' `CLIPTextModel`.
+//! transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 
 use crate::error::Result;
 use crate::gpu::recording::Recording;
+use crate::kernels::token_embedding::token_embedding;
 use crate::models::clip::ClipConfig;
-use crate::nn::{LayerNorm, Mlp, SelfAttention, TokenEmbedding, attention};
+use crate::nn::{LayerNorm, Linear, Mlp, SelfAttention, TokenEmbedding, attention};
 use crate::tensor::Tensor;
 use crate::weights::{Checkpoint, Loader};
 
@@ -14,6 +15,16 @@ pub struct ClipTextModel {
     embedding: TokenEmbedding,
     layers: Vec<EncoderLayer>,
     final_norm: LayerNorm,
+    projection: Option<Linear>,
+}
+
+/// What a text encoder makes of prompts.
+#[derive(Clone, Debug)]
+pub struct TextStates {
+    /// What enters the last layer, `[N, T, C]`: `hidden_states[-2]`.
+    pub penultimate: Tensor,
+    /// What leaves the last layer, behind the final norm, `[N, T, C]`: `last_hidden_state`.
+    pub last: Tensor,
 }
 
 #[derive(Debug)]
@@ -52,7 +63,21 @@ impl ClipTextModel {
             });
         }
         let final_norm = LayerNorm::load(&root, loader, "final_layer_norm", channels, config.layer_norm_eps)?;
-        Ok(Self { config, embedding, layers, final_norm })
+        Ok(Self { config, embedding, layers, final_norm, projection: None })
+    }
+
+    /// As [`load`](Self::load), a `CLIPTextModelWithProjection`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_projection(
+        config: ClipConfig,
+        checkpoint: &Checkpoint,
+        loader: &mut Loader,
+    ) -> Result<Self> {
+        let (root, inputs, outputs) = (checkpoint.root(), config.hidden_size, config.projection_dim);
+        let projection = Linear::load_without_bias(&root, loader, "text_projection", inputs, outputs)?;
+        Ok(Self { projection: Some(projection), ..Self::load(config, checkpoint, loader)? })
     }
 
     /// The configuration that it was built from.
@@ -68,13 +93,55 @@ impl ClipTextModel {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if there are more tokens than positions.
     pub fn record(&self, recording: &mut Recording, ids: &Tensor) -> Result<Tensor> {
+        self.record_states(recording, ids).map(|states| states.last) // [N, T, C]
+    }
+
+    /// As [`record`](Self::record), with what enters the last layer.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn record_states(&self, recording: &mut Recording, ids: &Tensor) -> Result<TextStates> {
+        let penultimate = self.record_penultimate(recording, ids)?; // [N, T, C]
+        let mut tokens = penultimate.clone();
+        if let Some(layer) = self.layers.last() {
+            tokens = layer.record(recording, &tokens)?; // [N, T, C]
+            recording.scope(&format!("hidden_states.{}", self.layers.len())).mark(&tokens);
+        }
+        let last = self.final_norm.record(recording, &tokens)?; // [N, T, C]
+        Ok(TextStates { penultimate, last })
+    }
+
+    /// Records all layers but the last: what would enter it, `[N, T, C]`.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn record_penultimate(&self, recording: &mut Recording, ids: &Tensor) -> Result<Tensor> {
         let mut tokens = self.embedding.record(recording, ids)?; // [N, T, C]
         recording.scope("hidden_states.0").mark(&tokens);
-        for (number, layer) in (1..).zip(&self.layers) {
+        let layers = self.layers.len().saturating_sub(1);
+        for (number, layer) in (1..).zip(&self.layers[..layers]) {
             tokens = layer.record(recording, &tokens)?; // [N, T, C]
             recording.scope(&format!("hidden_states.{number}")).mark(&tokens);
         }
-        self.final_norm.record(recording, &tokens) // [N, T, C]
+        Ok(tokens)
+    }
+
+    /// Records the prompts as one vector each, `[N, P]`, from their last hidden states and `ends`, `[N, 1]` (u32): for
+    /// every prompt, the row of `[N * T, C]` that is its [end](ClipConfig::end_of). Zeros for a row that is not there.
+    ///
+    /// Without a projection, the hidden state itself: transformers' `pooler_output`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
+    pub fn record_pooled(&self, recording: &mut Recording, last: &Tensor, ends: &Tensor) -> Result<Tensor> {
+        let (rows, channels) = (last.shape().rows(), last.shape().channels());
+        let table = last.reshape([rows, channels])?; // [N * T, C]
+        let pooled = token_embedding(&mut recording.scope("pooled"), ends, &[table], None)?; // [N, 1, C]
+        let pooled = pooled.reshape([ends.shape().rows(), channels])?; // [N, C]
+        match &self.projection {
+            Some(projection) => projection.record(recording, &pooled), // [N, P]
+            None => Ok(pooled),
+        }
     }
 }
 

@@ -25,9 +25,9 @@ impl Counters {
         self.resnets - 1
     }
 
-    fn transformer(&mut self) -> usize {
-        self.transformers += 1;
-        self.transformers - 1
+    fn transformer(&mut self, blocks: usize) -> usize {
+        self.transformers += blocks;
+        self.transformers - blocks
     }
 
     pub(super) fn resnet_count(&self) -> usize {
@@ -76,31 +76,34 @@ impl Site<'_, '_> {
         &mut self,
         number: usize,
         channels: usize,
-        heads: usize,
+        level: usize,
         groups: usize,
     ) -> Result<Attention> {
+        let heads = self.config.heads[level];
         let name = format!("attentions.{number}");
         let Some(context_channels) = self.config.cross_attention_dim else {
             let shape = AttentionBlockConfig { channels, heads, groups, epsilon: self.config.norm_eps };
             let attention = AttentionBlock::load(&self.weights, self.loader, &name, &shape)?;
             return Ok(Attention::Plain(Box::new(attention)));
         };
-        let config =
-            TransformerConfig { channels, heads, context_channels, groups: self.config.norm_num_groups };
-        let index = self.counters.transformer();
+        let depth = self.config.transformer_layers[level];
+        let groups = self.config.norm_num_groups;
+        let config = TransformerConfig { channels, heads, context_channels, groups, depth };
+        let index = self.counters.transformer(depth);
         let transformer = Transformer2D::load(&self.weights, self.loader, &name, &config, index)?;
         Ok(Attention::Transformer(Box::new(transformer)))
     }
 
+    /// Layer `number` of a block; with attention, that of the given level.
     pub(super) fn layer(
         &mut self,
         number: usize,
         channels: [usize; 2],
-        heads: Option<usize>,
+        attention: Option<usize>,
     ) -> Result<Layer> {
         let resnet = self.resnet(number, channels)?;
-        let attention = match heads {
-            Some(heads) => Some(self.attention(number, channels[1], heads, self.config.norm_num_groups)?),
+        let attention = match attention {
+            Some(level) => Some(self.attention(number, channels[1], level, self.config.norm_num_groups)?),
             None => None,
         };
         Ok(Layer { resnet, attention })
@@ -202,10 +205,12 @@ pub(super) struct Middle {
 }
 
 impl Middle {
-    pub(super) fn load(site: &mut Site<'_, '_>, channels: usize, heads: usize) -> Result<Self> {
+    pub(super) fn load(site: &mut Site<'_, '_>) -> Result<Self> {
+        let level = site.config.levels() - 1;
+        let channels = site.config.block_out_channels[level];
         let resnet = site.resnet(0, [channels; 2])?;
         let attention = if site.config.middle_attention {
-            Some(site.attention(0, channels, heads, site.config.middle_norm_num_groups)?)
+            Some(site.attention(0, channels, level, site.config.middle_norm_num_groups)?)
         } else {
             None
         };

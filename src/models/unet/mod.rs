@@ -1,11 +1,12 @@
-//! The U-Net that predicts noise: `diffusers.UNet2DConditionModel` of Stable Diffusion v1's topology, which attends to a
+//! The U-Net that predicts noise: `diffusers.UNet2DConditionModel` as Stable Diffusion has it, which attends to a
 //! prompt or a class, and `diffusers.UNet2DModel`, which attends to nothing else.
 
 mod blocks;
 mod conditioning;
 mod config;
 mod network;
+mod ways;
 
-pub use conditioning::Conditioning;
-pub use config::UNetConfig;
+pub use conditioning::{Conditioning, Context, SIZES, TextTime};
+pub use config::{TextTimeConfig, UNetConfig};
 pub use network::{Flow, UNet};

@@ -9,19 +9,22 @@ use crate::kernels::conv2d::{Conv2dConfig, Padding};
 use crate::kernels::group_norm::GroupNormConfig;
 use crate::kernels::timestep_embedding::{TimestepEmbeddingConfig, frequencies};
 use crate::models::unet::UNetConfig;
-use crate::nn::{Convolution, Downsample, GroupNorm, TimestepEmbedding, Upsample};
+use crate::nn::{Convolution, GroupNorm, ImageEmbeddings, TextTimeEmbedding, TimestepEmbedding};
 use crate::tensor::{ElementType, Tensor};
-use crate::weights::{Checkpoint, Loader, Weights};
+use crate::weights::{Checkpoint, Loader};
 
-use super::Conditioning;
 use super::blocks::{Attention, Counters, DownStep, DownUnit, Layer, Middle, Site, UpUnit};
+use super::conditioning::{SIZES, TextTime};
+use super::ways::{load_down, load_up};
+use super::{Conditioning, Context};
 
-/// diffusers' `UNet2DConditionModel` of Stable Diffusion v1's topology, or `UNet2DModel`.
+/// diffusers' `UNet2DConditionModel` as Stable Diffusion v1, v2 and SDXL have it, or `UNet2DModel`.
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
     element: ElementType,
     time_embedding: TimestepEmbedding,
+    text_time: Option<TextTimeEmbedding>,
     conv_in: Convolution,
     /// `down[i]` leaves skip `i + 1`.
     down: Vec<DownUnit>,
@@ -51,19 +54,25 @@ impl UNet {
     pub fn load(config: UNetConfig, checkpoint: &Checkpoint, loader: &mut Loader) -> Result<Self> {
         let root = checkpoint.root();
         let channels = config.block_out_channels.clone();
-        let (first, last) = (channels[0], channels[channels.len() - 1]);
+        let first = channels[0];
         let three = Conv2dConfig { kernel: [3, 3], stride: 1, padding: Padding::same(1) };
         let time = TimestepEmbeddingConfig { flip_sin_to_cos: config.flip_sin_to_cos };
         let width = [first, config.time_embedding_channels];
         let time_embedding = TimestepEmbedding::load(&root, loader, "time_embedding", width, time)?;
+        let text_time = match &config.text_time {
+            Some(inputs) => {
+                let width = [inputs.input_channels, config.time_embedding_channels];
+                Some(TextTimeEmbedding::load(&root, loader, "add_embedding", width, time)?)
+            }
+            None => None,
+        };
         let conv_in = Convolution::load(&root, loader, "conv_in", config.in_channels, first, three)?;
 
         let mut counters = Counters::default();
         let (down, skips) = load_down(&config, &root, loader, &mut counters)?;
-        let heads = config.heads[channels.len() - 1];
         let mut site =
             Site { config: &config, weights: root.child("mid_block"), loader, counters: &mut counters };
-        let middle = Middle::load(&mut site, last, heads)?;
+        let middle = Middle::load(&mut site)?;
         let up = load_up(&config, &root, loader, &mut counters, &skips)?;
 
         let norm = GroupNormConfig { groups: config.norm_num_groups, epsilon: config.norm_eps, silu: true };
@@ -75,6 +84,7 @@ impl UNet {
             config,
             element,
             time_embedding,
+            text_time,
             conv_in,
             down,
             middle,
@@ -103,16 +113,26 @@ impl UNet {
         frequencies(self.config.block_out_channels[0], self.config.freq_shift)
     }
 
+    /// The values of [`TextTime::frequencies`]; none for a network that does not read sizes.
+    #[must_use]
+    pub fn size_frequencies(&self) -> Vec<f32> {
+        self.config
+            .text_time
+            .map_or_else(Vec::new, |sizes| frequencies(sizes.time_channels, self.config.freq_shift))
+    }
+
     /// Memory for what is computed once per run: `batch` images (both guidance halves counted), prompts of
     /// `tokens` tokens, `steps` timesteps.
     #[must_use]
     pub fn conditioning(&self, batch: usize, tokens: usize, steps: usize) -> Conditioning {
         let mut times = Vec::with_capacity(self.resnet_count);
         let mut keys_values = Vec::new();
+        let text_time = self.config.text_time.map(|config| TextTime::new(&config, batch, steps));
+        let rows = if text_time.is_some() { batch * steps } else { steps };
         self.visit(|block, layer| {
-            times.push(layer.resnet.time_table(block, steps));
+            times.push(layer.resnet.time_table(block, rows));
             if let Some(Attention::Transformer(transformer)) = &layer.attention {
-                keys_values.push(transformer.keys_values(block, batch, tokens));
+                keys_values.extend(transformer.keys_values(block, batch, tokens));
             }
         });
         let half = self.config.block_out_channels[0] / 2;
@@ -122,6 +142,8 @@ impl UNet {
             step: Tensor::external("step", [1], ElementType::U32),
             timesteps: Tensor::external("timesteps", [steps], ElementType::F32),
             frequencies: Tensor::external("frequencies", [half], ElementType::F32),
+            text_time,
+            per_image: rows > steps,
         }
     }
 
@@ -141,37 +163,59 @@ impl UNet {
     }
 
     /// Records what is computed once per run: time projections of all steps, and the keys and values of the
-    /// context `encoder_hidden_states` `[N, T, D]`, which a network without cross-attention does not need.
+    /// context, which a network without cross-attention does not need.
     ///
     /// # Errors
     /// [`Error::Shape`] if the context's batch, length or width is another than the conditioning's, or it is missing.
-    pub fn record_conditioning(
+    pub fn record_conditioning<'a>(
         &self,
         recording: &mut Recording,
-        encoder_hidden_states: Option<&Tensor>,
+        context: impl Into<Context<'a>>,
         conditioning: &Conditioning,
     ) -> Result<()> {
-        let timesteps = &conditioning.timesteps;
-        let embeddings = self.time_embedding.record(recording, timesteps, &conditioning.frequencies)?; // [S, D]
+        let context = context.into();
+        let images = self.record_text_time(recording, context.pooled, conditioning)?; // [N, D]
+        let images = images.as_ref().zip(conditioning.text_time.as_ref());
+        let images =
+            images.map(|(embeddings, text_time)| ImageEmbeddings { embeddings, rows: &text_time.rows });
+        let (timesteps, frequencies) = (&conditioning.timesteps, &conditioning.frequencies);
+        let embeddings = self.time_embedding.record(recording, timesteps, frequencies, images)?; // [S, D]
         let mut outcome = Ok(());
         self.visit(|block, layer| {
             let recording = &mut recording.scope(block);
             let mut record = || {
                 layer.resnet.record_time(recording, &embeddings, &conditioning.times)?;
                 let Some(Attention::Transformer(transformer)) = &layer.attention else { return Ok(()) };
-                let context = encoder_hidden_states.ok_or_else(|| Error::Shape {
-                    operation: "unet",
-                    tensor: "encoder_hidden_states".to_owned(),
-                    expected: "[N, T, D], since this network has cross-attention".to_owned(),
-                    found: "nothing".to_owned(),
+                let prompt = context.hidden_states.ok_or_else(|| {
+                    missing("encoder_hidden_states", "[N, T, D], since this network has cross-attention")
                 })?;
-                transformer.record_keys_values(recording, context, &conditioning.keys_values)
+                transformer.record_keys_values(recording, prompt, context.second, &conditioning.keys_values)
             };
             if outcome.is_ok() {
                 outcome = record();
             }
         });
         outcome
+    }
+
+    /// Records what a network that reads it makes of the prompt as one vector, and of sizes: `[N, D]`.
+    fn record_text_time(
+        &self,
+        recording: &mut Recording,
+        pooled: Option<&Tensor>,
+        conditioning: &Conditioning,
+    ) -> Result<Option<Tensor>> {
+        let (Some(layer), Some(tensors), Some(config)) =
+            (&self.text_time, &conditioning.text_time, &self.config.text_time)
+        else {
+            return Ok(None);
+        };
+        let images = tensors.sizes.shape().count() / SIZES;
+        let channels = config.input_channels - SIZES * config.time_channels;
+        let pooled =
+            pooled.ok_or_else(|| missing("text_embeds", "[N, P], since this network has text_time"))?;
+        pooled.expect("unet", "text_embeds", &[images, channels])?;
+        layer.record(recording, pooled, &tensors.sizes, &tensors.frequencies).map(Some) // [N, D]
     }
 
     /// Memory for the feature that a full step keeps for skip index `s`: what enters up unit `s`, before its
@@ -318,72 +362,11 @@ impl UNet {
     }
 }
 
-/// The way down, and the channels of the skips that it leaves.
-fn load_down(
-    config: &UNetConfig,
-    root: &Weights<'_>,
-    loader: &mut Loader,
-    counters: &mut Counters,
-) -> Result<(Vec<DownUnit>, Vec<usize>)> {
-    let mut units = Vec::new();
-    let mut skips = vec![config.block_out_channels[0]];
-    let mut inputs = config.block_out_channels[0];
-    let levels = config.block_out_channels.len();
-    for (level, &channels) in config.block_out_channels.iter().enumerate() {
-        let block = format!("down_blocks.{level}");
-        let weights = root.child(&block);
-        let heads = config.down_attention[level].then_some(config.heads[level]);
-        let downsamples = level + 1 < levels;
-        for number in 0..config.layers_per_block {
-            let mut site = Site { config, weights: weights.clone(), loader, counters };
-            let step = DownStep::Layer(Box::new(site.layer(number, [inputs, channels], heads)?));
-            let ends_block = !downsamples && number + 1 == config.layers_per_block;
-            units.push(DownUnit { block: block.clone(), step, ends_block });
-            skips.push(channels);
-            inputs = channels;
-        }
-        if downsamples {
-            let padding = config.downsample_padding;
-            let downsample = Downsample::load(&weights, loader, "downsamplers.0", channels, padding)?;
-            units.push(DownUnit { block, step: DownStep::Downsample(downsample), ends_block: true });
-            skips.push(channels);
-        }
+fn missing(tensor: &str, expected: &str) -> Error {
+    Error::Shape {
+        operation: "unet",
+        tensor: tensor.to_owned(),
+        expected: expected.to_owned(),
+        found: "nothing".to_owned(),
     }
-    Ok((units, skips))
-}
-
-/// The way up; the returned units are ordered by the skip that they read.
-fn load_up(
-    config: &UNetConfig,
-    root: &Weights<'_>,
-    loader: &mut Loader,
-    counters: &mut Counters,
-    skips: &[usize],
-) -> Result<Vec<UpUnit>> {
-    let levels = config.block_out_channels.len();
-    let layers = config.layers_per_block + 1;
-    let mut units = Vec::new();
-    let mut inputs = config.block_out_channels[levels - 1];
-    for number in 0..levels {
-        let level = levels - 1 - number;
-        let channels = config.block_out_channels[level];
-        let block = format!("up_blocks.{number}");
-        let weights = root.child(&block);
-        let heads = config.up_attention[level].then_some(config.heads[level]);
-        for layer in 0..layers {
-            let skip = skips[skips.len() - 1 - units.len()];
-            let mut site = Site { config, weights: weights.clone(), loader, counters };
-            let made = site.layer(layer, [inputs + skip, channels], heads)?;
-            let ends_block = layer + 1 == layers;
-            let upsample = if ends_block && number + 1 < levels {
-                Some(Upsample::load(&weights, loader, "upsamplers.0", channels)?)
-            } else {
-                None
-            };
-            units.push(UpUnit { block: block.clone(), layer: made, upsample, ends_block });
-            inputs = channels;
-        }
-    }
-    units.reverse();
-    Ok(units)
 }

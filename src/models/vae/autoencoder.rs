@@ -9,7 +9,7 @@ use crate::nn::{
     AttentionBlock, AttentionBlockConfig, Convolution, Downsample, GroupNorm, Linear, ResnetBlock,
     ResnetConfig, Upsample,
 };
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
 use crate::weights::{Checkpoint, Loader, Weights};
 
 /// Epsilon of every norm in a VAE.
@@ -21,6 +21,7 @@ const THREE: Conv2dConfig = Conv2dConfig { kernel: [3, 3], stride: 1, padding: P
 #[derive(Debug)]
 pub struct VaeDecoder {
     config: VaeConfig,
+    element: ElementType,
     post_quant_conv: Option<Linear>,
     conv_in: Convolution,
     middle: Middle,
@@ -142,13 +143,20 @@ impl VaeDecoder {
         }
         let conv_norm_out = GroupNorm::load(at, loader, "conv_norm_out", inputs, norm_config(&config, true))?;
         let conv_out = Convolution::load(at, loader, "conv_out", inputs, config.out_channels, THREE)?;
-        Ok(Self { config, post_quant_conv, conv_in, middle, blocks, conv_norm_out, conv_out })
+        let element = loader.element();
+        Ok(Self { config, element, post_quant_conv, conv_in, middle, blocks, conv_norm_out, conv_out })
     }
 
     /// The configuration that it was built from.
     #[must_use]
     pub fn config(&self) -> &VaeConfig {
         &self.config
+    }
+
+    /// How values are stored.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        self.element
     }
 
     /// Records the decoder on latents `[N, h, w, C]`, already divided by the scaling factor: a picture

@@ -7,9 +7,6 @@ use serde_json::json;
 use crate::error::Result;
 use crate::models::config_reader::ConfigReader;
 
-/// `force_upcast` asks for sums in f32, and all of ours are.
-const HARMLESS: [&str; 1] = ["force_upcast"];
-
 /// The shape of a `diffusers.AutoencoderKL`, or of the encoder and decoder of a `diffusers.VQModel`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
@@ -39,6 +36,8 @@ pub struct VaeConfig {
     pub use_post_quant_conv: bool,
     /// Whether the middle blocks have attention, with one head.
     pub mid_block_add_attention: bool,
+    /// Whether values may be too large for 16-bit storage. diffusers heeds it in SDXL pipelines only, and so does this.
+    pub force_upcast: bool,
 }
 
 impl VaeConfig {
@@ -72,10 +71,11 @@ impl VaeConfig {
             use_quant_conv: reader.flag("use_quant_conv", true)?,
             use_post_quant_conv: reader.flag("use_post_quant_conv", true)?,
             mid_block_add_attention: reader.flag("mid_block_add_attention", true)?,
+            force_upcast: reader.flag("force_upcast", true)?,
             block_out_channels: channels,
         };
         reader.expect_groups("norm_num_groups", config.norm_num_groups, &config.block_out_channels)?;
-        reader.finish(&HARMLESS)?;
+        reader.finish(&[])?;
         Ok(config)
     }
 

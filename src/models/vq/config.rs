@@ -51,6 +51,7 @@ impl VqConfig {
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: reader.flag("mid_block_add_attention", true)?,
+            force_upcast: false,
             block_out_channels: channels,
         };
         let groups = autoencoder.norm_num_groups;
@@ -91,6 +92,7 @@ impl VqConfig {
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: true,
+            force_upcast: false,
             block_out_channels: channels,
         };
         shape.expect_groups("ch", autoencoder.norm_num_groups, &autoencoder.block_out_channels)?;

@@ -160,7 +160,7 @@ impl Study {
             return Err(Error::Cancelled { completed: 0, steps: steps.of });
         }
         self.frame.begin(model, trajectory, memory)?;
-        self.frame.write_condition(&prepared.ids[0], memory)?;
+        self.frame.write_condition(&prepared.inputs[0], memory)?;
         executor.play(&self.programs.condition)?;
 
         // 1. the run, and for every call what the feature of the call before would change in its output

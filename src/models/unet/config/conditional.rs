@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::{UNetConfig, downsample_padding, has_attention};
+use super::{TextTimeConfig, UNetConfig, downsample_padding, has_attention};
 use crate::error::Result;
 use crate::models::config_reader::ConfigReader;
+use crate::models::unet::SIZES;
 
 const DOWN_BLOCKS: [&str; 2] = ["DownBlock2D", "CrossAttnDownBlock2D"];
 const UP_BLOCKS: [&str; 2] = ["UpBlock2D", "CrossAttnUpBlock2D"];
@@ -35,6 +36,8 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<UNetConfig> {
         middle_attention: true,
         layers_per_block: layers_per_block(reader, levels)?,
         heads: heads(reader, levels)?,
+        transformer_layers: transformer_layers(reader, levels)?,
+        text_time: text_time(reader)?,
         cross_attention_dim: Some(context_channels(reader, levels)?),
         norm_num_groups,
         middle_norm_num_groups: norm_num_groups,
@@ -47,14 +50,11 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<UNetConfig> {
     })
 }
 
-/// Keys that make another network of it; SDXL, image prompts, LCM and class labels among them.
+/// Keys that make another network of it; image prompts, LCM and class labels among them.
 fn refuse_other_networks(reader: &mut ConfigReader, channels: &[usize]) -> Result<()> {
     for key in [
-        "addition_embed_type",
-        "addition_time_embed_dim",
         "class_embed_type",
         "num_class_embeds",
-        "projection_class_embeddings_input_dim",
         "encoder_hid_dim",
         "encoder_hid_dim_type",
         "reverse_transformer_layers_per_block",
@@ -84,11 +84,42 @@ fn refuse_other_networks(reader: &mut ConfigReader, channels: &[usize]) -> Resul
     reader.only("resnet_time_scale_shift", &[json!("default")])?;
     reader.only("time_embedding_type", &[json!("positional")])?;
     reader.only("attention_type", &[json!("default")])?;
-    for (key, value) in [("only_cross_attention", json!(false)), ("transformer_layers_per_block", json!(1))] {
-        let list = json!(vec![value.clone(); channels.len()]);
-        reader.only(key, &[value, list])?;
-    }
+    let list = json!(vec![false; channels.len()]);
+    reader.only("only_cross_attention", &[json!(false), list])?;
     reader.only("time_embedding_dim", &[json!(4 * channels[0])])
+}
+
+fn transformer_layers(reader: &mut ConfigReader, levels: usize) -> Result<Vec<usize>> {
+    const KEY: &str = "transformer_layers_per_block";
+    let layers = reader.sizes(KEY, levels, 1)?;
+    match layers.iter().find(|count| **count > 64) {
+        None => Ok(layers),
+        Some(count) => Err(reader.refuse(KEY, format!("found {count}, supported are at most 64"))),
+    }
+}
+
+/// SDXL's addition to the time embedding.
+fn text_time(reader: &mut ConfigReader) -> Result<Option<TextTimeConfig>> {
+    const INPUTS: &str = "projection_class_embeddings_input_dim";
+    if !reader.has("addition_embed_type") {
+        for key in ["addition_embed_type", "addition_time_embed_dim", INPUTS] {
+            reader.only(key, &[])?;
+        }
+        return Ok(None);
+    }
+    reader.only("addition_embed_type", &[json!("text_time")])?;
+    let time_channels = reader.required_size("addition_time_embed_dim")?;
+    if !time_channels.is_multiple_of(2) {
+        let problem = format!("found {time_channels}, supported are even numbers");
+        return Err(reader.refuse("addition_time_embed_dim", problem));
+    }
+    let input_channels = reader.required_size(INPUTS)?;
+    let sizes = SIZES * time_channels;
+    if sizes >= input_channels {
+        let problem = format!("found {time_channels}, so {sizes} channels of sizes, of {input_channels}");
+        return Err(reader.refuse("addition_time_embed_dim", problem));
+    }
+    Ok(Some(TextTimeConfig { time_channels, input_channels }))
 }
 
 fn layers_per_block(reader: &mut ConfigReader, levels: usize) -> Result<usize> {

@@ -32,6 +32,8 @@ pub(super) fn read(mut reader: ConfigReader) -> Result<UNetConfig> {
         middle_attention: true,
         layers_per_block: reader.size_up_to("num_res_blocks", 2, 64)?,
         heads: heads(&mut reader, &channels)?,
+        transformer_layers: vec![1; levels],
+        text_time: None,
         cross_attention_dim: Some(reader.required_size("context_dim")?),
         norm_num_groups: GROUPS,
         middle_norm_num_groups: GROUPS,

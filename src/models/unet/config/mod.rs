@@ -37,6 +37,8 @@ pub struct UNetConfig {
     pub layers_per_block: usize,
     /// Attention heads of every level; the middle block has those of the last.
     pub heads: Vec<usize>,
+    /// Transformer blocks behind each other in every attention of a level; the middle block has as many as the last.
+    pub transformer_layers: Vec<usize>,
     /// Channels of the context that transformers attend to, a prompt's or a class's. `None` for a
     /// `UNet2DModel`, which has plain self-attention where others have transformers.
     pub cross_attention_dim: Option<usize>,
@@ -48,12 +50,23 @@ pub struct UNetConfig {
     pub norm_eps: f32,
     /// Channels of the time embedding that residual blocks read.
     pub time_embedding_channels: usize,
+    /// What is added to the time embedding besides; `None` but for SDXL.
+    pub text_time: Option<TextTimeConfig>,
     /// Whether the time embedding starts with its cosines.
     pub flip_sin_to_cos: bool,
     /// Shifts the frequencies of the time embedding: they fall to `10000^(-k / (half - shift))`.
     pub freq_shift: f64,
     /// Zero rows and columns around the input of a downsampling convolution; without, one after it.
     pub downsample_padding: usize,
+}
+
+/// `addition_embed_type: text_time`: an embedding of the prompt as one vector, and of sizes of the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextTimeConfig {
+    /// Channels of the sinusoids of one number.
+    pub time_channels: usize,
+    /// Channels of the vector and of all sinusoids together.
+    pub input_channels: usize,
 }
 
 impl UNetConfig {

@@ -46,6 +46,8 @@ pub(super) fn read(file: &mut ConfigReader) -> Result<UNetConfig> {
         middle_attention: true,
         layers_per_block: model.size_up_to("num_res_blocks", 2, 64)?,
         heads: vec![1; levels],
+        transformer_layers: vec![1; levels],
+        text_time: None,
         cross_attention_dim: None,
         norm_num_groups: GROUPS,
         middle_norm_num_groups: GROUPS,

@@ -37,6 +37,8 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<UNetConfig> {
         middle_attention: reader.flag("add_attention", true)?,
         layers_per_block: reader.size_up_to("layers_per_block", 2, 64)?,
         heads: heads(reader, &channels)?,
+        transformer_layers: vec![1; levels],
+        text_time: None,
         cross_attention_dim: None,
         norm_num_groups,
         middle_norm_num_groups: middle_groups.map_or(norm_num_groups, |groups| groups[0]),
