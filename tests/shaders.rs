@@ -277,6 +277,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
     let layouts: Vec<(&str, Layout)> = vec![
         params!(activation: activation::Params, [count]),
         params!(add: add::Params, [count]),
+        params!(add_time: add_time::Params, [count, image, channels]),
         params!(attention_broadcast: attention::Params,
             [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
         params!(attention_broadcast_wide: attention::Params,
