@@ -1,6 +1,6 @@
 //! Diffusion U-Nets on any GPU through wgpu, with DeepCache.
 //!
-//! Stable Diffusion v1, class-conditional latent diffusion and DDPM models run on Vulkan, Metal and DX12 with
+//! Stable Diffusion v1, v2 and XL, class-conditional latent diffusion and DDPM models run on Vulkan, Metal and DX12 with
 //! hand-written WGSL kernels: no CUDA, no Python, no C++ runtime. [DeepCache](https://arxiv.org/abs/2312.00858) keeps the deep
 //! features of the U-Net on the GPU between denoising steps, so that most steps recompute only the shallow layers.
 //!

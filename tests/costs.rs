@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use deepcache::gpu::recording::Recording;
 use deepcache::models::OriginalDdpmConfig;
 use deepcache::models::latent_diffusion::LatentDiffusionConfig;
-use deepcache::models::unet::{UNet, UNetConfig};
+use deepcache::models::unet::{Context, SIZES, UNet, UNetConfig};
 use deepcache::tensor::{ElementType, Tensor};
 use deepcache::weights::{Checkpoint, Loader};
 
@@ -49,7 +49,12 @@ impl Counted {
             .cross_attention_dim
             .map(|channels| Tensor::external("context", [1, self.tokens, channels], ElementType::F16));
         let mut once = Recording::new("once");
-        self.unet.record_conditioning(&mut once, context.as_ref(), &conditioning).unwrap();
+        let pooled = config.text_time.map(|text_time| {
+            let channels = text_time.input_channels - SIZES * text_time.time_channels;
+            Tensor::external("pooled", [1, channels], ElementType::F16)
+        });
+        let context = Context { pooled: pooled.as_ref(), ..Context::from(context.as_ref()) };
+        self.unet.record_conditioning(&mut once, context, &conditioning).unwrap();
         let mut call = Recording::new("call");
         match branch {
             None => {
@@ -73,7 +78,7 @@ impl Counted {
         let blocks: Vec<String> = call.commands().iter().map(|command| block(&command.label)).collect();
         for command in once.commands() {
             let own = block(&command.label);
-            if own == "time_embedding" || blocks.contains(&own) {
+            if ["time_embedding", "add_embedding"].contains(&own.as_str()) || blocks.contains(&own) {
                 cost.layers += command.cost.multiply_accumulates as f64 / 1e9;
             }
         }
@@ -95,8 +100,12 @@ fn block(label: &str) -> String {
     parts[..length.min(parts.len())].join("/")
 }
 
+fn diffusers(file: &str) -> Counted {
+    Counted::new(UNetConfig::from_file(published(file)).unwrap(), 77)
+}
+
 fn stable_diffusion() -> Counted {
-    Counted::new(UNetConfig::from_file(published("sd-v1-5.json")).unwrap(), 77)
+    diffusers("sd-v1-5.json")
 }
 
 fn latent_diffusion() -> Counted {
@@ -167,8 +176,10 @@ fn the_figure_of_table_3_belongs_to_no_branch() {
 
 /// The rows of `docs/costs.md`.
 fn rows() -> Vec<String> {
-    let models = [
+    let models = vec![
         ("Stable Diffusion v1.5, 512x512, one guidance half", stable_diffusion()),
+        ("Stable Diffusion v2.1, 768x768, one guidance half", diffusers("sd-v2-1.json")),
+        ("SDXL base 1.0, 1024x1024, one guidance half", diffusers("sdxl-base-1.0.json")),
         ("LDM-4-G, ImageNet 256x256, one guidance half", latent_diffusion()),
         ("DDPM, CIFAR-10 32x32", pixels("cifar10.yml")),
         ("DDPM, LSUN 256x256", pixels("bedroom.yml")),

@@ -149,8 +149,8 @@ fn other_pipelines_are_refused_by_name() {
     let cases = [
         (
             "_class_name",
-            json!("StableDiffusionXLPipeline"),
-            "supported are StableDiffusionPipeline, LDMPipeline",
+            json!("StableDiffusion3Pipeline"),
+            "supported are StableDiffusionPipeline, StableDiffusionXLPipeline, LDMPipeline",
         ),
         ("_class_name", json!(null), "is missing"),
         (

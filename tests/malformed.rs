@@ -232,7 +232,7 @@ fn config_rows() -> Vec<FileRow> {
             UNET,
             Key("/addition_embed_type", json!("text_time")),
             Config,
-            &["\"addition_embed_type\"", "text_time", "supported is null"],
+            &["\"addition_time_embed_dim\"", "expected a positive integer"],
         ),
         (
             "an unknown block",
@@ -381,9 +381,9 @@ fn config_rows() -> Vec<FileRow> {
         (
             "SDXL",
             INDEX,
-            Key("/_class_name", json!("StableDiffusionXLPipeline")),
+            Key("/_class_name", json!("StableDiffusion3Pipeline")),
             Config,
-            &["\"_class_name\"", "StableDiffusionXLPipeline"],
+            &["\"_class_name\"", "found \"StableDiffusion3Pipeline\""],
         ),
         (
             "another VAE",

@@ -13,7 +13,7 @@ const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
 /// The model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct ModelOptions {
-    /// The model: a directory of the diffusers layout (Stable Diffusion v1, latent diffusion, DDPM), or an original
+    /// The model: a directory of the diffusers layout (Stable Diffusion v1, v2, XL, latent diffusion, DDPM), or an original
     /// checkpoint (.safetensors) with its YAML file beside it.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_MODEL, hide_default_value = true)]
     pub(crate) model: PathBuf,

@@ -55,6 +55,23 @@ pub(crate) struct Sampling {
     /// Height of the picture in pixels [default: what the model says].
     #[arg(long, value_name = "PIXELS")]
     height: Option<usize>,
+
+    /// SDXL: the size that the training picture is said to have had [default: that of the picture].
+    #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"], help_heading = "SDXL")]
+    original_size: Option<Vec<usize>>,
+
+    /// SDXL: what is said to have been cut off above and to the left [default: 0 0].
+    #[arg(long, num_args = 2, value_names = ["TOP", "LEFT"], help_heading = "SDXL")]
+    crops_coords_top_left: Option<Vec<usize>>,
+
+    /// SDXL: the size that the picture is said to have [default: its own].
+    #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"], help_heading = "SDXL")]
+    target_size: Option<Vec<usize>>,
+}
+
+/// Two numbers, of which clap has made sure.
+fn pair(numbers: Option<&Vec<usize>>) -> Option<[usize; 2]> {
+    numbers.and_then(|numbers| numbers.as_slice().try_into().ok())
 }
 
 impl Sampling {
@@ -73,6 +90,9 @@ impl Sampling {
             generator: self.rng.parse()?,
             width: self.width,
             height: self.height,
+            original_size: pair(self.original_size.as_ref()),
+            crops_coords_top_left: pair(self.crops_coords_top_left.as_ref()),
+            target_size: pair(self.target_size.as_ref()),
             ..Request::unconditional()
         })
     }
