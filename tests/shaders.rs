@@ -20,6 +20,23 @@ const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 const DEFINITIONS: &[(&str, &[&[u32]])] = &[
     ("attention_broadcast", &[&[1], &[40], &[160], &[512], &[960]]),
     ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4], &[960, 4]]),
+    ("conv2d_merge", &[&[1], &[4]]),
+    ("conv2d_partial", TILES),
+    ("conv2d_tiled", TILES),
+    ("matmul_merge", &[&[1], &[4]]),
+    ("matmul_partial", TILES),
+    ("matmul_tiled", TILES),
+];
+
+/// Values at once; rows and columns of a workgroup; of a lane; terms at once.
+const TILES: &[&[u32]] = &[
+    &[1, 64, 64, 8, 8, 16],
+    &[4, 128, 128, 8, 8, 8],
+    &[4, 128, 64, 8, 8, 16],
+    &[4, 64, 64, 4, 4, 16],
+    &[4, 32, 64, 4, 8, 16],
+    &[4, 32, 32, 4, 4, 16],
+    &[1, 64, 16, 4, 4, 16],
 ];
 
 /// Every shader's whole text: for each element type and each set of definitions.
@@ -224,6 +241,10 @@ fn params_have_one_layout_in_rust_and_wgsl() {
             [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
         params!(conv2d_broadcast: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
+        params!(conv2d_merge: conv2d::Params,
+            [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
+        params!(conv2d_partial: conv2d::Params,
+            [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(conv2d_tiled: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(dynamic_threshold: dynamic_threshold::Params, [count, row_length, ratio, most]),
@@ -242,6 +263,8 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(layer_norm: layer_norm::Params, [rows, channels, epsilon]),
         params!(layer_norm_broadcast: layer_norm::Params, [rows, channels, epsilon]),
         params!(matmul_broadcast: matmul::Params, [rows, terms, columns]),
+        params!(matmul_merge: matmul::Params, [rows, terms, columns]),
+        params!(matmul_partial: matmul::Params, [rows, terms, columns]),
         params!(matmul_tiled: matmul::Params, [rows, terms, columns]),
         params!(pixels: pixels::Params, [count, channels]),
         params!(scale_model_input: scale_model_input::Params, [count, row_length, copies]),

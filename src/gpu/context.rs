@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{Backend, DeviceType, Features};
 
-use super::recording::Family;
+use super::choices::{Choices, DeviceClass, DeviceFacts, Family};
 use crate::error::{Error, Result};
 
 /// An adapter, as a person chooses one.
@@ -41,7 +41,7 @@ pub struct Gpu {
     description: AdapterDescription,
     features: Features,
     limits: wgpu::Limits,
-    software: bool,
+    class: DeviceType,
     subgroup_size: Option<u32>,
     family: Family,
     fault: Arc<Mutex<Option<Error>>>,
@@ -155,13 +155,13 @@ impl Gpu {
             }
         });
         let info = adapter.get_info();
-        let software = info.device_type == DeviceType::Cpu;
+        let class = info.device_type;
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let subgroup_size =
             (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
         let family = Family::default();
         let mut gpu =
-            Self { device, queue, description, features, limits, software, subgroup_size, family, fault };
+            Self { device, queue, description, features, limits, class, subgroup_size, family, fault };
         gpu.family = gpu.choose_family()?;
         Ok(gpu)
     }
@@ -172,9 +172,30 @@ impl Gpu {
         self.family
     }
 
+    /// What kernels are chosen by, before anything is tuned.
+    #[must_use]
+    pub fn choices(&self) -> Choices {
+        Choices { family: self.family, facts: self.facts(), ..Choices::default() }
+    }
+
+    fn facts(&self) -> DeviceFacts {
+        let class = match self.class {
+            DeviceType::DiscreteGpu | DeviceType::VirtualGpu | DeviceType::Other => DeviceClass::Discrete,
+            DeviceType::IntegratedGpu => DeviceClass::Integrated,
+            DeviceType::Cpu => DeviceClass::Software,
+        };
+        let limits = &self.limits;
+        DeviceFacts {
+            class,
+            workgroup_lanes: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            subgroups: self.features.contains(Features::SUBGROUP),
+        }
+    }
+
     /// Chooses the family; the environment variable `DEEPCACHE_FAMILY` overrules the choice.
     fn choose_family(&self) -> Result<Family> {
-        let suitable = if self.software { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
+        let suitable = if self.is_software() { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
         let own = suitable.into_iter().find(|family| self.supports(*family)).unwrap_or_default();
         let forced = match std::env::var(FAMILY_VARIABLE) {
             Err(_) => return Ok(own),
@@ -220,7 +241,7 @@ impl Gpu {
     /// Whether the adapter is a program on the CPU, without a watchdog.
     #[must_use]
     pub fn is_software(&self) -> bool {
-        self.software
+        self.class == DeviceType::Cpu
     }
 
     pub(super) fn has_timestamps(&self) -> bool {

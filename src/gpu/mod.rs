@@ -1,8 +1,9 @@
-//! The device layer. Only this module, without [`recording`] and [`shader`], imports wgpu.
+//! The device layer. Only this module, without [`choices`], [`recording`] and [`shader`], imports wgpu.
 //!
 //! [`Gpu`] is one adapter with its device and queue; [`Memory`] holds what outlives a recording;
 //! an [`Executor`] turns recordings into [`Program`]s over shared slots and plays them.
 
+pub mod choices;
 mod context;
 mod executor;
 mod memory;

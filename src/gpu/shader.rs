@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use crate::tensor::ElementType;
 
+/// The definition that says how many values are read and written at once.
+const WORD: &str = "WORD";
+
 /// One shader file with one entry point of the same name.
 #[derive(Debug)]
 pub struct Shader {
@@ -15,7 +18,8 @@ pub struct Shader {
     pub preludes: &'static [&'static str],
     /// Names of its bindings from binding 1 on; binding 0 is `params`.
     pub bindings: &'static [&'static str],
-    /// The `const` definitions that it expects in front, in this order.
+    /// The `const` definitions that it expects in front, in this order. The definition `WORD` (1 or 4) brings the
+    /// text `shared/word_1.wgsl` or `shared/word_4.wgsl`, and with it the type `Word`.
     pub definitions: &'static [&'static str],
 }
 
@@ -32,7 +36,13 @@ impl Shader {
             ElementType::F32 | ElementType::U32 => include_str!("../../shaders/shared/element_f32.wgsl"),
         });
         for (name, value) in self.definitions.iter().zip(values) {
-            let _ = writeln!(text, "const {name}: u32 = {value}u;");
+            match (*name, *value) {
+                (WORD, 4) => text.push_str(include_str!("../../shaders/shared/word_4.wgsl")),
+                (WORD, _) => text.push_str(include_str!("../../shaders/shared/word_1.wgsl")),
+                (name, value) => {
+                    let _ = writeln!(text, "const {name}: u32 = {value}u;");
+                }
+            }
         }
         for prelude in self.preludes {
             text.push_str(prelude);

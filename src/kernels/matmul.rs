@@ -2,21 +2,58 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::product::{Product, Variants};
+use super::geglu::geglu;
+use super::product::{Operands, Variants, gates};
+use super::tiling::TILE_DEFINITIONS;
 use super::{extent, source};
 use crate::error::Result;
+use crate::gpu::choices::{Operation, Product};
 use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::kernels::activation::Activation;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{ElementType, Shape, Tensor};
+
+const NAME: &str = "matmul";
 
 /// The `tiled` family: registers and workgroup memory, for every GPU.
 pub static TILED: Shader = Shader {
     name: "matmul_tiled",
     source: source!("matmul_tiled"),
-    preludes: &[source!(shared "activation"), source!(shared "gemm_tile")],
+    preludes: &[
+        source!(shared "activation"),
+        source!(shared "gemm_tile"),
+        source!(shared "matmul_product"),
+        source!(shared "matmul_epilogue"),
+        source!(shared "finish_columns"),
+    ],
     bindings: &["input", "weight", "bias", "residual", "output"],
-    definitions: &[],
+    definitions: TILE_DEFINITIONS,
+};
+
+/// The `tiled` family with few tiles: the sums of one range of the terms.
+pub static PARTIAL: Shader = Shader {
+    name: "matmul_partial",
+    source: source!("matmul_partial"),
+    preludes: &[
+        source!(shared "gemm_tile"),
+        source!(shared "matmul_product"),
+        source!(shared "partial_sums"),
+    ],
+    bindings: &["input", "weight", "sums"],
+    definitions: TILE_DEFINITIONS,
+};
+
+/// Adds up what [`PARTIAL`] leaves.
+pub static MERGE: Shader = Shader {
+    name: "matmul_merge",
+    source: source!("matmul_merge"),
+    preludes: &[
+        source!(shared "activation"),
+        source!(shared "linear_index"),
+        source!(shared "matmul_epilogue"),
+    ],
+    bindings: &["sums", "bias", "residual", "output"],
+    definitions: &["WORD"],
 };
 
 /// The `broadcast` family: one subgroup of 8 lanes with all sums in registers, for software adapters.
@@ -28,9 +65,9 @@ pub static BROADCAST: Shader = Shader {
     definitions: &[],
 };
 
-const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST };
+const VARIANTS: Variants = Variants { tiled: &TILED, partial: &PARTIAL, broadcast: &BROADCAST };
 
-/// The uniform of `matmul_tiled` and `matmul_broadcast`.
+/// The uniform of all these shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -51,14 +88,17 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
     /// `[.., N]`, of the input's element type, added last.
     pub residual: Option<&'a Tensor>,
+    /// GEGLU: the second half of the biased sums gates the first, `value * gelu(gate)`. Excludes the two before.
+    /// A family without it records [`geglu`](fn@geglu) behind the product.
+    pub gated: bool,
 }
 
-/// Records `activation(input · weight + bias) + residual`.
+/// Records `activation(input · weight + bias) + residual`, or with `gated` its halves multiplied.
 ///
 /// # Shapes
 /// - `input`: `[.., K]`
 /// - `weight`: `[K, N]`, same element type as `input`
-/// - returns `[.., N]`
+/// - returns `[.., N]`, or `[.., N / 2]` if gated
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the extents or element types do not fit together.
@@ -68,14 +108,24 @@ pub fn matmul(
     weight: &Tensor,
     epilogue: &Epilogue<'_>,
 ) -> Result<Tensor> {
-    const NAME: &str = "matmul";
+    if epilogue.gated && (epilogue.activation != Activation::None || epilogue.residual.is_some()) {
+        return Err(weight.wrong(NAME, "weight", "a gated product without activation and residual"));
+    }
+    if epilogue.gated && !gates(recording.family()) {
+        let sums = matmul(recording, input, weight, &Epilogue { gated: false, ..*epilogue })?;
+        return geglu(recording, &sums);
+    }
     let (rows, terms) = (input.shape().rows(), input.shape().channels());
     let columns = weight.shape().channels();
     weight.expect(NAME, "weight", &[terms, columns])?;
     weight.expect_element(NAME, "weight", input.element())?;
     let mut extents = input.shape().extents().to_vec();
+    let output_columns = if epilogue.gated { columns / 2 } else { columns };
+    if epilogue.gated && (columns == 0 || !columns.is_multiple_of(2)) {
+        return Err(weight.wrong(NAME, "weight", "an even number of columns"));
+    }
     if let Some(last) = extents.last_mut() {
-        *last = columns;
+        *last = output_columns;
     }
     if let Some(bias) = epilogue.bias {
         bias.expect(NAME, "bias", &[columns])?;
@@ -90,30 +140,73 @@ pub fn matmul(
         terms: extent(NAME, "input", terms)?,
         columns: extent(NAME, "weight", columns)?,
     };
-    let product =
-        Product { rows: params.rows, columns: params.columns, input: input.bytes(), weight: weight.bytes() };
-    let mut layout = product.layout(recording.family(), &VARIANTS);
-    layout.constants.extend([
+    let product = Product {
+        operation: Operation::Matmul,
+        image: [1, 1, params.rows],
+        channels: params.terms,
+        window: [1, 1],
+        stride: 1,
+        rows: params.rows,
+        columns: params.columns,
+        gated: epilogue.gated,
+        element: input.element(),
+    };
+    let fours = terms.is_multiple_of(4) && output_columns.is_multiple_of(4);
+    let operands = Operands { product, input: input.bytes(), weight: weight.bytes(), fours };
+    let mut layout = operands.layout(recording, &VARIANTS);
+    let own = [
         ("ACTIVATION", f64::from(epilogue.activation.code())),
         ("HAS_BIAS", f64::from(u8::from(epilogue.bias.is_some()))),
         ("HAS_RESIDUAL", f64::from(u8::from(epilogue.residual.is_some()))),
-    ]);
+    ];
+    // An absent tensor needs something bound in its place: the weight, which is only read as well.
+    let bias = (epilogue.bias.unwrap_or(weight), Access::Read);
+    let residual = (epilogue.residual.unwrap_or(weight), Access::Read);
+    let multiply_accumulates = (rows * terms * columns) as u64;
+    let Some(parts) = layout.parts else {
+        layout.constants.extend(own);
+        if epilogue.gated {
+            layout.constants.push(("GATED", 1.0));
+        }
+        recording.dispatch(Dispatch {
+            shader: layout.shader,
+            element: input.element(),
+            definitions: &layout.definitions,
+            constants: &layout.constants,
+            params: bytemuck::bytes_of(&params),
+            bindings: &[
+                (input, Access::Read),
+                (weight, Access::Read),
+                bias,
+                residual,
+                (&output, Access::Write),
+            ],
+            grid: layout.grid,
+            multiply_accumulates,
+        });
+        return Ok(output);
+    };
+    let sums = recording.transient([parts.count as usize, rows, columns], ElementType::F32);
     recording.dispatch(Dispatch {
         shader: layout.shader,
         element: input.element(),
-        definitions: &[],
+        definitions: &layout.definitions,
         constants: &layout.constants,
         params: bytemuck::bytes_of(&params),
-        bindings: &[
-            (input, Access::Read),
-            (weight, Access::Read),
-            // An absent tensor needs something bound in its place: the weight, which is only read as well.
-            (epilogue.bias.unwrap_or(weight), Access::Read),
-            (epilogue.residual.unwrap_or(weight), Access::Read),
-            (&output, Access::Write),
-        ],
+        bindings: &[(input, Access::Read), (weight, Access::Read), (&sums, Access::Write)],
         grid: layout.grid,
-        multiply_accumulates: (rows * terms * columns) as u64,
+        multiply_accumulates,
+    });
+    layout.constants.extend(own);
+    recording.dispatch(Dispatch {
+        shader: &MERGE,
+        element: input.element(),
+        definitions: &parts.definitions,
+        constants: &layout.constants,
+        params: bytemuck::bytes_of(&params),
+        bindings: &[(&sums, Access::Read), bias, residual, (&output, Access::Write)],
+        grid: parts.grid,
+        multiply_accumulates: 0,
     });
     Ok(output)
 }

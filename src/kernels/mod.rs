@@ -15,10 +15,11 @@ pub mod guidance;
 pub mod layer_norm;
 pub mod matmul;
 pub mod pixels;
-mod product;
+pub(crate) mod product;
 pub mod scale_model_input;
 pub mod scheduler_step;
 pub mod similarity;
+pub(crate) mod tiling;
 pub mod timestep_embedding;
 pub mod token_embedding;
 pub mod upsample_nearest;
@@ -35,6 +36,8 @@ pub const SHADERS: &[&Shader] = &[
     &attention::BROADCAST,
     &attention::FLASH,
     &conv2d::BROADCAST,
+    &conv2d::MERGE,
+    &conv2d::PARTIAL,
     &conv2d::TILED,
     &dynamic_threshold::DYNAMIC_THRESHOLD,
     &forecast::FORECAST,
@@ -48,6 +51,8 @@ pub const SHADERS: &[&Shader] = &[
     &layer_norm::BROADCAST,
     &layer_norm::LAYER_NORM,
     &matmul::BROADCAST,
+    &matmul::MERGE,
+    &matmul::PARTIAL,
     &matmul::TILED,
     &pixels::PIXELS,
     &scale_model_input::SCALE_MODEL_INPUT,

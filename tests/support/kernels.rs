@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use deepcache::gpu::recording::{Family, Recording};
+use deepcache::gpu::choices::{Choices, Family, Tiling};
+use deepcache::gpu::recording::Recording;
 use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
 use deepcache::reference;
 use deepcache::reference::case::{Case, Role, Tolerance};
@@ -44,7 +45,7 @@ struct Recorded {
     output: Tensor,
 }
 
-fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
+fn record(case: &Case, element: ElementType, choices: &Arc<Choices>) -> Recorded {
     let mut tensors = Vec::new();
     let mut values = Vec::new();
     for (index, input) in case.inputs.iter().enumerate() {
@@ -56,7 +57,7 @@ fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
         tensors.push(Tensor::external(format!("input {index}"), input.shape.clone(), element));
         values.push(from_bytes(&to_bytes(&input.values, element), element));
     }
-    let mut recording = Recording::new("case").with_family(family);
+    let mut recording = Recording::new("case").with_choices(Arc::clone(choices));
     let produced =
         (case.record)(&mut recording, &tensors).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let output = Tensor::external("output", produced.shape().clone(), produced.element());
@@ -64,8 +65,49 @@ fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
     Recorded { recording, tensors, values, output }
 }
 
-fn names(recorded: &Recorded) -> Vec<&'static str> {
-    recorded.recording.commands().iter().map(|command| command.shader.name).collect()
+/// What a recording runs: a choice that changes none of it needs no run of its own.
+type Shaders = Vec<(&'static str, Vec<u32>, Vec<(&'static str, f64)>)>;
+
+fn shaders(recorded: &Recorded) -> Shaders {
+    let commands = recorded.recording.commands().iter();
+    commands.map(|command| (command.shader.name, command.definitions.clone(), command.constants.clone())).collect()
+}
+
+/// A tile of the `tiled` family that is wanted whatever the product is.
+const fn tile(tile: [u32; 2], lane: [u32; 2], depth: u32, parts: u32) -> Tiling {
+    Tiling::Tiled { tile, lane, depth, parts }
+}
+
+/// Every tile, whole or in parts. A case has some of them, so that all of them meet several cases.
+const TILES: [Tiling; 12] = [
+    tile([128, 128], [8, 8], 8, 1),
+    tile([32, 32], [4, 4], 16, 2),
+    tile([128, 64], [8, 8], 16, 1),
+    tile([32, 64], [4, 8], 16, 5),
+    tile([64, 128], [8, 8], 16, 1),
+    tile([64, 64], [4, 4], 16, 3),
+    tile([64, 64], [8, 8], 16, 1),
+    tile([64, 16], [4, 4], 16, 4),
+    tile([64, 64], [4, 4], 16, 1),
+    tile([64, 64], [8, 8], 16, 16),
+    tile([32, 64], [4, 8], 16, 1),
+    tile([32, 32], [4, 4], 16, 1),
+];
+
+/// Cases of more values than this are run with the default alone.
+const LARGE: usize = 1 << 20;
+
+/// The choices that case number `index` is run with.
+fn variants(gpu: &Gpu, index: usize, case: &Case) -> Vec<Arc<Choices>> {
+    let families = [Family::Tiled, Family::Broadcast].into_iter().filter(|family| gpu.supports(*family));
+    let mut variants: Vec<Choices> =
+        families.map(|family| Choices { family, ..gpu.choices() }).collect();
+    if case.inputs.iter().map(|input| input.values.len()).sum::<usize>() < LARGE {
+        let own = (0..3).map(|number| TILES[(3 * index + number) % TILES.len()]);
+        let tiled = Choices { family: Family::Tiled, ..gpu.choices() };
+        variants.extend(own.map(|tiling| Choices { forced: Some(tiling), ..tiled.clone() }));
+    }
+    variants.into_iter().map(Arc::new).collect()
 }
 
 /// Runs all cases on the GPU and on the reference player against the naive formula; prints the worst errors.
@@ -73,14 +115,20 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
     let gpu = gpu();
     let mut failures = Vec::new();
     assert!(!cases.is_empty(), "{stem} has cases");
-    let families = [Family::Tiled, Family::Broadcast].into_iter().filter(|family| gpu.supports(*family));
-    let variants: Vec<_> =
-        cases.iter().flat_map(|case| families.clone().map(move |family| (case, family))).collect();
-    for (case, family) in variants {
-        let recorded = record(case, element, family);
-        if family != Family::Tiled && names(&recorded) == names(&record(case, element, Family::Tiled)) {
-            continue; // this kernel has no variant for the family
+    let mut seen: Vec<(&str, Shaders)> = Vec::new();
+    let variants = cases.iter().enumerate().flat_map(|(index, case)| {
+        variants(&gpu, index, case).into_iter().map(move |choices| (case, choices))
+    });
+    for (case, choices) in variants {
+        let recorded = record(case, element, &choices);
+        let run = (case.name, shaders(&recorded));
+        if seen.contains(&run) {
+            continue;
         }
+        seen.push(run);
+        let family = choices.family;
+        let chosen: Vec<_> =
+            recorded.recording.chosen().iter().map(|choice| choice.tiling.to_string()).collect();
         let expected = (case.expected)(&recorded.values);
 
         let mut twin = reference::Memory::default();
@@ -107,11 +155,12 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         let found = from_bytes(&memory.read(&recorded.output).unwrap(), recorded.output.element());
         let by_gpu = tolerance.worst(&found, &expected);
         println!(
-            "{stem} {family:?} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3}",
-            case.name
+            "{stem} {family:?} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3} {}",
+            case.name,
+            chosen.join("; ")
         );
         if by_gpu.max(by_reference) > 1.0 {
-            failures.push((case.name, family));
+            failures.push((case.name, family, chosen));
         }
     }
     assert!(failures.is_empty(), "{stem} {element}: beyond tolerance: {failures:?}");
