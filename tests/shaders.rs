@@ -19,13 +19,24 @@ const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
 const DEFINITIONS: &[(&str, &[&[u32]])] = &[
     ("attention_broadcast", &[&[1], &[40], &[160], &[512], &[960]]),
-    ("attention_flash", &[&[40, 32], &[160, 16], &[512, 4], &[960, 4]]),
+    ("attention_flash", FLASH),
     ("conv2d_merge", &[&[1], &[4]]),
     ("conv2d_partial", TILES),
     ("conv2d_tiled", TILES),
     ("matmul_merge", &[&[1], &[4]]),
     ("matmul_partial", TILES),
     ("matmul_tiled", TILES),
+];
+
+/// Values at once; size of a head; queries and lanes of a workgroup; keys whose values are staged.
+const FLASH: &[&[u32]] = &[
+    &[1, 1, 32, 64, 32],
+    &[4, 40, 64, 128, 32],
+    &[4, 64, 64, 128, 16],
+    &[1, 80, 16, 64, 16],
+    &[4, 160, 32, 128, 8],
+    &[1, 512, 4, 64, 0],
+    &[1, 960, 4, 64, 0],
 ];
 
 /// Values at once; rows and columns of a workgroup; of a lane; terms at once.
@@ -262,6 +273,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(guidance_rescale: guidance::RescaleParams, [images, count, scale, rescale]),
         params!(layer_norm: layer_norm::Params, [rows, channels, epsilon]),
         params!(layer_norm_broadcast: layer_norm::Params, [rows, channels, epsilon]),
+        params!(layer_norm_subgroup: layer_norm::Params, [rows, channels, epsilon]),
         params!(matmul_broadcast: matmul::Params, [rows, terms, columns]),
         params!(matmul_merge: matmul::Params, [rows, terms, columns]),
         params!(matmul_partial: matmul::Params, [rows, terms, columns]),

@@ -9,6 +9,7 @@ mod cache;
 mod command;
 mod options;
 mod parameters;
+mod tuning;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ fn run(options: &Options) -> Result<()> {
         return list_devices();
     }
     options.model.load_options()?;
+    let budget = options.budget()?;
     let mut request = options.request(ModelFiles::open(&options.model.model)?.kind())?;
     if let Some(path) = &options.latents {
         let latents = Latents::read(path)?;
@@ -61,6 +63,15 @@ fn run(options: &Options) -> Result<()> {
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
     let cache = options.cache.choose(&pipeline, &request)?;
     request.cache = cache.as_ref().map(|cache| cache.options.clone());
+    tuning::load(&mut pipeline);
+    if let Some(budget) = budget {
+        tuning::tune(&mut pipeline, &request, budget, options.quiet)?;
+    }
+    if options.choices {
+        for choice in pipeline.choices(&request)? {
+            eprintln!("{choice}");
+        }
+    }
     if options.profile {
         pipeline.start_profile();
     }

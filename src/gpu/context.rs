@@ -187,7 +187,9 @@ impl Gpu {
         let limits = &self.limits;
         DeviceFacts {
             class,
-            workgroup_lanes: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            workgroup_lanes: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             subgroups: self.features.contains(Features::SUBGROUP),
         }
@@ -195,7 +197,8 @@ impl Gpu {
 
     /// Chooses the family; the environment variable `DEEPCACHE_FAMILY` overrules the choice.
     fn choose_family(&self) -> Result<Family> {
-        let suitable = if self.is_software() { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
+        let suitable =
+            if self.is_software() { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
         let own = suitable.into_iter().find(|family| self.supports(*family)).unwrap_or_default();
         let forced = match std::env::var(FAMILY_VARIABLE) {
             Err(_) => return Ok(own),

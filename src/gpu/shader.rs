@@ -4,6 +4,14 @@ use std::fmt::Write as _;
 
 use crate::tensor::ElementType;
 
+/// Texts that are chosen by element type and definitions.
+pub(crate) const COMMON: [&str; 4] = [
+    include_str!("../../shaders/shared/element_f32.wgsl"),
+    include_str!("../../shaders/shared/element_f16.wgsl"),
+    include_str!("../../shaders/shared/word_1.wgsl"),
+    include_str!("../../shaders/shared/word_4.wgsl"),
+];
+
 /// The definition that says how many values are read and written at once.
 const WORD: &str = "WORD";
 
@@ -31,14 +39,15 @@ impl Shader {
     #[must_use]
     pub fn assemble(&self, element: ElementType, values: &[u32]) -> String {
         assert_eq!(values.len(), self.definitions.len(), "{}: definitions", self.name);
+        let [element_f32, element_f16, word_1, word_4] = COMMON;
         let mut text = String::from(match element {
-            ElementType::F16 => include_str!("../../shaders/shared/element_f16.wgsl"),
-            ElementType::F32 | ElementType::U32 => include_str!("../../shaders/shared/element_f32.wgsl"),
+            ElementType::F16 => element_f16,
+            ElementType::F32 | ElementType::U32 => element_f32,
         });
         for (name, value) in self.definitions.iter().zip(values) {
             match (*name, *value) {
-                (WORD, 4) => text.push_str(include_str!("../../shaders/shared/word_4.wgsl")),
-                (WORD, _) => text.push_str(include_str!("../../shaders/shared/word_1.wgsl")),
+                (WORD, 4) => text.push_str(word_4),
+                (WORD, _) => text.push_str(word_1),
                 (name, value) => {
                     let _ = writeln!(text, "const {name}: u32 = {value}u;");
                 }

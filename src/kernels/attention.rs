@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{GRID_LIMIT, extent, source};
 use crate::error::{Error, Result};
+use crate::gpu::choices::DeviceFacts;
 use crate::gpu::recording::{Access, Dispatch, Family, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
@@ -19,7 +20,7 @@ pub static FLASH: Shader = Shader {
     source: source!("attention_flash"),
     preludes: &[],
     bindings: &["queries", "keys", "values", "output"],
-    definitions: &["HEAD_SIZE", "QUERIES"],
+    definitions: &["WORD", "HEAD_SIZE", "QUERIES", "LANES", "VALUE_KEYS"],
 };
 
 /// The `broadcast` family: one query for each lane, keys and values broadcast in registers.
@@ -115,10 +116,16 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let definitions = [extent(NAME, "queries", head_size)?, queries_per_workgroup(head_size)];
     let (shader, definitions, block) = match recording.family() {
-        Family::Tiled => (&FLASH, &definitions[..], definitions[1]),
-        Family::Broadcast => (&BROADCAST, &definitions[..1], BROADCAST_QUERIES),
+        Family::Tiled => {
+            let fours = [queries, keys, values].iter().all(|view| {
+                let extents = [head_size, view.first_channel, view.tensor.shape().channels()];
+                extents.iter().all(|extent| extent.is_multiple_of(4))
+            });
+            let flash = Flash::of(head_size, &recording.choices().facts);
+            (&FLASH, flash.definitions(head_size, fours), flash.queries)
+        }
+        Family::Broadcast => (&BROADCAST, vec![extent(NAME, "queries", head_size)?], BROADCAST_QUERIES),
     };
     let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
     let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
@@ -142,7 +149,7 @@ pub fn attention(
     recording.dispatch(Dispatch {
         shader,
         element,
-        definitions,
+        definitions: &definitions,
         constants: &[("CAUSAL", f64::from(u8::from(causal)))],
         params: bytemuck::bytes_of(&params),
         bindings: &[
@@ -163,13 +170,41 @@ pub fn attention(
 /// Queries of a workgroup of `attention_broadcast`, one for each lane.
 const BROADCAST_QUERIES: u32 = 8;
 
-/// `QUERIES` of `attention_flash`: as many as keep its sums in registers, and its workgroup memory below 16 KiB for
-/// heads up to 512.
-const fn queries_per_workgroup(head_size: usize) -> u32 {
-    match head_size {
-        0..=64 => 32,
-        65..=160 => 16,
-        _ => 4,
+/// How `attention_flash` is cut.
+#[derive(Clone, Copy, Debug)]
+struct Flash {
+    queries: u32,
+    lanes: u32,
+    /// Keys whose values are staged at once.
+    value_keys: u32,
+}
+
+impl Flash {
+    /// Many queries read keys and values seldom, as far as registers and workgroup memory go: below 32 KiB, or on a
+    /// device that has less, below 16 KiB for heads up to 512.
+    fn of(head_size: usize, facts: &DeviceFacts) -> Self {
+        let wide = facts.workgroup_lanes >= 128 && facts.workgroup_bytes >= 32 << 10;
+        let [queries, lanes] = match head_size {
+            0..=64 if wide => [64, 128],
+            0..=64 => [32, 64],
+            65..=160 if wide => [32, 128],
+            65..=160 => [16, 64],
+            _ => [4, 64],
+        };
+        let value_keys = match head_size {
+            0..=40 => 32,
+            41..=80 => 16,
+            81..=160 => 8,
+            _ => 0,
+        };
+        Self { queries, lanes, value_keys }
+    }
+
+    /// Large heads read single values.
+    fn definitions(self, head_size: usize, fours: bool) -> Vec<u32> {
+        let word = if fours && self.value_keys > 0 { 4 } else { 1 };
+        let head_size = u32::try_from(head_size).unwrap_or(u32::MAX);
+        vec![word, head_size, self.queries, self.lanes, self.value_keys]
     }
 }
 

@@ -50,6 +50,7 @@ pub const SHADERS: &[&Shader] = &[
     &guidance::RESCALE,
     &layer_norm::BROADCAST,
     &layer_norm::LAYER_NORM,
+    &layer_norm::SUBGROUP,
     &matmul::BROADCAST,
     &matmul::MERGE,
     &matmul::PARTIAL,

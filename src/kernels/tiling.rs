@@ -175,7 +175,9 @@ mod tests {
         for class in classes {
             let facts = DeviceFacts { class, ..DeviceFacts::default() };
             let choices = Choices { facts, ..Choices::default() };
-            for extents in [[1, 1, 1], [8192, 320, 2560], [128, 11520, 1280], [8192, 2880, 4], [77, 768, 3072]] {
+            for extents in
+                [[1, 1, 1], [8192, 320, 2560], [128, 11520, 1280], [8192, 2880, 4], [77, 768, 3072]]
+            {
                 for gated in [false, true] {
                     let [rows, terms, columns] = extents;
                     let product = Product { gated, ..product(rows, terms, columns) };

@@ -56,6 +56,7 @@ const TWINS: &[(&str, Twin)] = &[
     ("guidance_rescale", guidance::rescale_twin),
     ("layer_norm", layer_norm::twin),
     ("layer_norm_broadcast", layer_norm::twin),
+    ("layer_norm_subgroup", layer_norm::twin),
     ("matmul_broadcast", matmul::twin),
     ("matmul_merge", matmul::merge_twin),
     ("matmul_partial", matmul::partial_twin),

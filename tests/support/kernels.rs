@@ -70,7 +70,9 @@ type Shaders = Vec<(&'static str, Vec<u32>, Vec<(&'static str, f64)>)>;
 
 fn shaders(recorded: &Recorded) -> Shaders {
     let commands = recorded.recording.commands().iter();
-    commands.map(|command| (command.shader.name, command.definitions.clone(), command.constants.clone())).collect()
+    commands
+        .map(|command| (command.shader.name, command.definitions.clone(), command.constants.clone()))
+        .collect()
 }
 
 /// A tile of the `tiled` family that is wanted whatever the product is.
@@ -100,8 +102,8 @@ const LARGE: usize = 1 << 20;
 /// The choices that case number `index` is run with.
 fn variants(gpu: &Gpu, index: usize, case: &Case) -> Vec<Arc<Choices>> {
     let families = [Family::Tiled, Family::Broadcast].into_iter().filter(|family| gpu.supports(*family));
-    let mut variants: Vec<Choices> =
-        families.map(|family| Choices { family, ..gpu.choices() }).collect();
+    let mut variants: Vec<Choices> = families.map(|family| Choices { family, ..gpu.choices() }).collect();
+    variants.push(Choices::from(Family::Tiled)); // a device that has no more than all have
     if case.inputs.iter().map(|input| input.values.len()).sum::<usize>() < LARGE {
         let own = (0..3).map(|number| TILES[(3 * index + number) % TILES.len()]);
         let tiled = Choices { family: Family::Tiled, ..gpu.choices() };
