@@ -107,6 +107,12 @@ fn stage_values(base: u32, first_key: u32, key_end: u32, lane: u32) {
     }
 }
 
+fn store_one(at: u32, query: u32, value: f32) {
+    if query < params.query_count {
+        output[at + query * params.heads * HEAD_SIZE] = Element(value);
+    }
+}
+
 @compute @workgroup_size(LANES)
 fn attention_flash(
     @builtin(workgroup_id) workgroup: vec3<u32>,
