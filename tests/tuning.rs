@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints what it found")]
 
 #[path = "support/loops.rs"]
-#[expect(dead_code, reason = "other programs compare loops")]
 mod loops;
-#[expect(dead_code, reason = "other programs compare files")]
 mod support;
 
 use std::sync::Arc;
@@ -45,7 +43,7 @@ fn every_candidate_of_every_family_agrees_and_what_is_found_is_used() {
         assert_eq!(tuning.products.len(), products.collect::<std::collections::BTreeSet<_>>().len());
         assert!(tuning.left.is_empty(), "{:?}", tuning.left);
         for tried in &tuning.products {
-            assert!((4..=8).contains(&tried.trials.len()), "{tried}");
+            assert!((3..=8).contains(&tried.trials.len()), "{tried}");
             assert_eq!(tried.rejected().count(), 0, "{tried}");
         }
 

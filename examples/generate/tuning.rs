@@ -6,8 +6,14 @@ use std::time::Duration;
 use deepcache::Result;
 use deepcache::pipelines::{DiffusionPipeline, Lookup, Request, TuningFile, TuningKey};
 
+/// Names another file for what was tuned.
+const FILE_VARIABLE: &str = "DEEPCACHE_TUNING";
+
 /// Where they are kept, if this system has a place for what can be computed again.
 fn path() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty()) {
+        return Some(path.into());
+    }
     Some(dirs::cache_dir()?.join("deepcache").join("tuning.json"))
 }
 

@@ -197,7 +197,7 @@ impl Flash {
             81..=160 => 8,
             _ => 0,
         };
-        Self { queries, lanes, value_keys }
+        Self { queries, lanes, value_keys: if wide { value_keys } else { value_keys / 2 } }
     }
 
     /// Large heads read single values.

@@ -25,6 +25,8 @@ pub mod token_embedding;
 pub mod upsample_nearest;
 pub mod vector_quantize;
 
+pub use tiling::all_tiles;
+
 use crate::error::Result;
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};

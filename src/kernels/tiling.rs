@@ -66,6 +66,12 @@ impl Tile {
     }
 }
 
+/// All tiles of the `tiled` family, for tests and tools that look at each.
+#[must_use]
+pub fn all_tiles() -> Vec<Tiling> {
+    TILES.iter().map(|tile| tile.in_parts(1)).collect()
+}
+
 /// Whether a tiling is one of those that the shaders are tested with, and this device can run it for this product.
 pub(crate) fn fits(tiling: &Tiling, product: &Product, facts: &DeviceFacts) -> bool {
     let Tiling::Tiled { tile: size, lane, depth, parts } = *tiling else { return false };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use deepcache::gpu::choices::{Choices, Family, Tiling};
 use deepcache::gpu::recording::Recording;
 use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
+use deepcache::kernels::all_tiles;
 use deepcache::reference;
 use deepcache::reference::case::{Case, Role, Tolerance};
 use deepcache::tensor::{ElementType, Tensor};
@@ -75,26 +76,19 @@ fn shaders(recorded: &Recorded) -> Shaders {
         .collect()
 }
 
-/// A tile of the `tiled` family that is wanted whatever the product is.
-const fn tile(tile: [u32; 2], lane: [u32; 2], depth: u32, parts: u32) -> Tiling {
-    Tiling::Tiled { tile, lane, depth, parts }
-}
+/// Every tile is run whole and in so many parts. A case has some of them, so that all of them meet several cases.
+const PARTS: [u32; 5] = [1, 2, 1, 5, 16];
 
-/// Every tile, whole or in parts. A case has some of them, so that all of them meet several cases.
-const TILES: [Tiling; 12] = [
-    tile([128, 128], [8, 8], 8, 1),
-    tile([32, 32], [4, 4], 16, 2),
-    tile([128, 64], [8, 8], 16, 1),
-    tile([32, 64], [4, 8], 16, 5),
-    tile([64, 128], [8, 8], 16, 1),
-    tile([64, 64], [4, 4], 16, 3),
-    tile([64, 64], [8, 8], 16, 1),
-    tile([64, 16], [4, 4], 16, 4),
-    tile([64, 64], [4, 4], 16, 1),
-    tile([64, 64], [8, 8], 16, 16),
-    tile([32, 64], [4, 8], 16, 1),
-    tile([32, 32], [4, 4], 16, 1),
-];
+/// The tile and the parts with this number, both going round.
+fn tiling(number: usize) -> Tiling {
+    let tiles = all_tiles();
+    match tiles[number % tiles.len()] {
+        Tiling::Tiled { tile, lane, depth, .. } => {
+            Tiling::Tiled { tile, lane, depth, parts: PARTS[number % PARTS.len()] }
+        }
+        other => other,
+    }
+}
 
 /// Cases of more values than this are run with the default alone.
 const LARGE: usize = 1 << 20;
@@ -105,7 +99,7 @@ fn variants(gpu: &Gpu, index: usize, case: &Case) -> Vec<Arc<Choices>> {
     let mut variants: Vec<Choices> = families.map(|family| Choices { family, ..gpu.choices() }).collect();
     variants.push(Choices::from(Family::Tiled)); // a device that has no more than all have
     if case.inputs.iter().map(|input| input.values.len()).sum::<usize>() < LARGE {
-        let own = (0..3).map(|number| TILES[(3 * index + number) % TILES.len()]);
+        let own = (0..3).map(|number| tiling(3 * index + number));
         let tiled = Choices { family: Family::Tiled, ..gpu.choices() };
         variants.extend(own.map(|tiling| Choices { forced: Some(tiling), ..tiled.clone() }));
     }

@@ -20,7 +20,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 pub(crate) fn command_of(name: &str, folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program(name));
     // What was tuned on this machine must not count.
-    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).args(arguments);
+    command.current_dir(folder).env("DEEPCACHE_TUNING", folder.join("tuning.json")).args(arguments);
     command
 }
 
