@@ -1,6 +1,6 @@
 //! Tuning on the device of this machine: what it finds is valid, and changes pictures by rounding only.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints what it found")]
+#![expect(clippy::unwrap_used, reason = "a test program")]
 
 #[path = "support/loops.rs"]
 mod loops;

@@ -75,8 +75,7 @@ pub(crate) struct Options {
     pub choices: bool,
 
     /// First measure, in about so many seconds, which way of cutting matrix products is fastest on this device, and
-    /// keep that for later runs, in the cache folder or the file that DEEPCACHE_TUNING names; pictures change by
-    /// rounding.
+    /// keep that in the system's folder for caches, for later runs; pictures change by rounding.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "10",
         help_heading = "Device")]
     tune: Option<f64>,

@@ -78,9 +78,9 @@ impl fmt::Display for TunedProduct {
         let [found, before] = [best, default].map(|trial| 1e3 * trial.seconds);
         write!(f, "{}: {}, {found:.3} ms", self.product, best.tiling)?;
         if best == default {
-            write!(f, " (default)")?
+            write!(f, " (default)")?;
         } else {
-            write!(f, " (default {before:.3} ms)")?
+            write!(f, " (default {before:.3} ms)")?;
         }
         for trial in self.rejected() {
             let Trial { tiling, deviation, .. } = trial;
