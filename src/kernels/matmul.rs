@@ -210,3 +210,44 @@ pub fn matmul(
     });
     Ok(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::gpu::recording::Family;
+
+    fn record(family: Family, columns: usize, epilogue: &Epilogue<'_>) -> Result<(Vec<&'static str>, Shape)> {
+        let tensor = |extents: [usize; 2]| Tensor::external("tensor", extents, ElementType::F32);
+        let mut recording = Recording::new("test").with_family(family);
+        let output = matmul(&mut recording, &tensor([5, 8]), &tensor([8, columns]), epilogue)?;
+        let names = recording.commands().iter().map(|command| command.shader.name).collect();
+        Ok((names, output.shape().clone()))
+    }
+
+    #[test]
+    fn a_gate_is_fused_where_the_family_can() {
+        let gated = Epilogue { gated: true, ..Epilogue::default() };
+        let (names, shape) = record(Family::Tiled, 12, &gated).unwrap();
+        assert_eq!((names, shape.extents()), (vec!["matmul_tiled"], &[5, 6][..]));
+        let (names, shape) = record(Family::Broadcast, 12, &gated).unwrap();
+        assert_eq!((names, shape.extents()), (vec!["matmul_broadcast", "geglu"], &[5, 6][..]));
+    }
+
+    #[test]
+    fn a_gate_excludes_what_it_cannot_be_with() {
+        let residual = Tensor::external("residual", [5, 6], ElementType::F32);
+        let gated = Epilogue { gated: true, ..Epilogue::default() };
+        let wrong = [
+            (13, gated),
+            (12, Epilogue { activation: Activation::Silu, ..gated }),
+            (12, Epilogue { residual: Some(&residual), ..gated }),
+        ];
+        for family in [Family::Tiled, Family::Broadcast] {
+            for (columns, epilogue) in &wrong {
+                let outcome = record(family, *columns, epilogue);
+                assert!(matches!(outcome, Err(Error::Shape { .. })), "{family:?} {epilogue:?}");
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ impl DiffusionPipeline {
     /// How every matrix product of a request is cut into workgroups, and why; nothing is run.
     ///
     /// # Errors
-    /// [`Error::Option`] for a request that cannot be honoured.
+    /// [`Error::Option`](crate::Error::Option) for a request that cannot be honoured.
     pub fn choices(&self, request: &Request) -> Result<Vec<Choice>> {
         let recorded = self.record(request)?;
         let mut all: Vec<Choice> = Vec::new();
@@ -31,7 +31,7 @@ impl DiffusionPipeline {
     /// Sums are then added in another order, so that pictures change by rounding.
     ///
     /// # Errors
-    /// [`Error::Option`] for a request that cannot be honoured, and faults of the device.
+    /// [`Error::Option`](crate::Error::Option) for a request that cannot be honoured, and faults of the device.
     pub fn tune(
         &mut self,
         request: &Request,
