@@ -144,8 +144,10 @@ pub fn tune(
 
     let deadline = Instant::now() + budget;
     let mut tuning = Tuning::default();
+    // One for all, since products share pipelines, which take longer to compile than to run.
+    let mut executor = Executor::new(Arc::clone(gpu));
     for product in products {
-        let mut bench = match Bench::new(gpu, choices, product) {
+        let mut bench = match Bench::new(gpu, choices, product, &mut executor) {
             Ok(bench) if Instant::now() < deadline => bench,
             Ok(_) | Err(Error::OutOfMemory { .. } | Error::Limit { .. }) => {
                 tuning.left.push(product);
@@ -192,7 +194,7 @@ struct Bench<'a> {
     choices: &'a Choices,
     product: Product,
     memory: Memory,
-    executor: Executor,
+    executor: &'a mut Executor,
     input: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -200,7 +202,12 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(gpu: &Arc<Gpu>, choices: &'a Choices, product: Product) -> Result<Self> {
+    fn new(
+        gpu: &Arc<Gpu>,
+        choices: &'a Choices,
+        product: Product,
+        executor: &'a mut Executor,
+    ) -> Result<Self> {
         let size = |extent: u32| extent as usize;
         let [images, height, width] = product.image.map(size);
         let (channels, columns) = (size(product.channels), size(product.columns));
@@ -211,7 +218,6 @@ impl<'a> Bench<'a> {
         let bias = external("bias", &[columns], ElementType::F32);
         // Its shape is that of what is recorded.
         let output = external("output", &[0], product.element);
-        let executor = Executor::new(Arc::clone(gpu));
         let memory = Memory::new(Arc::clone(gpu));
         let mut bench = Self { choices, product, memory, executor, input, weight, bias, output };
         let mut shape = Recording::new("shape").with_choices(Arc::new(bench.choices.clone()));
