@@ -1,4 +1,4 @@
-# What scripts/generate and scripts/test need on a fresh machine. Sourced by both; says what it does.
+# What the scripts beside it need on a fresh machine. Sourced by them; says what it does.
 # Linux only: macOS and Windows bring a graphics driver of their own.
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -38,7 +38,7 @@ has_vulkan() {
     return 1
 }
 
-set_up() {
+set_up_compiler() {
     if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
         . "$HOME/.cargo/env"
     fi
@@ -48,14 +48,19 @@ set_up() {
     fi
     [ "$(uname -s)" = Linux ] || return 0
     command -v cc >/dev/null || install_packages gcc libc6-dev
-    if ! has_vulkan; then
-        say "this machine has no Vulkan driver: a software one will draw the pictures, slowly but rightly"
-        install_packages libvulkan1 mesa-vulkan-drivers
-    fi
     # Without it Mesa complains on every start; nothing of ours uses it.
     if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
         XDG_RUNTIME_DIR=$(mktemp -d)
         export XDG_RUNTIME_DIR
         trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
+    fi
+}
+
+set_up() {
+    set_up_compiler
+    [ "$(uname -s)" = Linux ] || return 0
+    if ! has_vulkan; then
+        say "this machine has no Vulkan driver: a software one will draw the pictures, slowly but rightly"
+        install_packages libvulkan1 mesa-vulkan-drivers
     fi
 }

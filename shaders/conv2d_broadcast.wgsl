@@ -162,14 +162,14 @@ fn conv2d_broadcast(
 
             let first = places(pixels, params.channels);
             for (var channel = 0u; channel < params.channels; channel += LANES) {
-                multiply(&block, load_input_rows(first, channel + lane), load_weights(term + channel, columns));
+                block = multiply(block, load_input_rows(first, channel + lane), load_weights(term + channel, columns), COLUMNS / LANES);
             }
             term += params.channels;
 
             if HAS_SECOND {
                 let first = places(pixels, params.second_channels);
                 for (var channel = 0u; channel < params.second_channels; channel += LANES) {
-                    multiply(&block, load_second_rows(first, channel + lane), load_weights(term + channel, columns));
+                    block = multiply(block, load_second_rows(first, channel + lane), load_weights(term + channel, columns), COLUMNS / LANES);
                 }
                 term += params.second_channels;
             }

@@ -71,7 +71,7 @@ fn matmul_broadcast(
     let columns = own_columns(own.x, lane);
     var block = Block();
     for (var term = 0u; term < params.terms; term += LANES) {
-        multiply(&block, load_rows(first_row, term + lane), load_weights(term, columns));
+        block = multiply(block, load_rows(first_row, term + lane), load_weights(term, columns), COLUMNS / LANES);
     }
     store_block(block, first_row, own.x * COLUMNS + lane);
 }

@@ -31,6 +31,7 @@
 
 pub mod deepcache;
 pub mod error;
+pub mod files;
 pub mod gpu;
 pub mod image;
 pub mod kernels;

@@ -121,11 +121,12 @@ fn devices_are_listed_one_a_line_without_a_prompt() {
 fn tuning_is_kept_used_and_renewed() {
     let folder = tempfile::tempdir().unwrap();
     let run = |more: &[&str]| {
-        let output = command(folder.path(), &short(more)).output().unwrap();
+        let mut command = command(folder.path(), &short(more));
+        let output = command.env("DEEPCACHE_FOLDER", folder.path().join("kept")).output().unwrap();
         succeeded(&output);
         text(&output.stderr)
     };
-    let file = folder.path().join("tuning.json");
+    let file = folder.path().join("kept/tuning.json");
     let said = run(&["--tune=1", "--choices"]);
     assert!(said.contains("tuning.json"), "{said}");
     assert!(said.contains("conv2d 3x3") && said.contains(" ms"), "{said}");

@@ -9,7 +9,8 @@ mod support;
 use std::fs;
 use std::ops::ControlFlow;
 
-use deepcache::image::{Picture, check_writable, write_whole};
+use deepcache::files::{check_writable, write_whole};
+use deepcache::image::Picture;
 use deepcache::pipelines::{CacheOptions, DiffusionPipeline, Latents, Request, StorageType};
 use deepcache::{Error, Result};
 use safetensors::Dtype;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
+use deepcache::gpu::choices::{DeviceFacts, Family, Fragments};
 use deepcache::gpu::shader::Shader;
 use deepcache::kernels::{self, SHADERS};
 use deepcache::tensor::ElementType;
@@ -18,14 +19,29 @@ const ELEMENTS: [ElementType; 2] = [ElementType::F32, ElementType::F16];
 
 /// Sets of values to try for a shader with definitions; one that is not listed is tried with ones.
 const DEFINITIONS: &[(&str, &[&[u32]])] = &[
-    ("attention_broadcast", &[&[1], &[40], &[160], &[512], &[960]]),
+    ("attention_broadcast", &[&[1, 1], &[40, 2], &[80, 1]]),
+    ("attention_broadcast_wide", &[&[81], &[160], &[512], &[960]]),
+    ("attention_cooperative", COOPERATIVE_ATTENTION),
     ("attention_flash", FLASH),
+    ("conv2d_cooperative", COOPERATIVE),
     ("conv2d_merge", &[&[1], &[4]]),
     ("conv2d_partial", TILES),
     ("conv2d_tiled", TILES),
+    ("matmul_cooperative", COOPERATIVE),
     ("matmul_merge", &[&[1], &[4]]),
     ("matmul_partial", TILES),
     ("matmul_tiled", TILES),
+];
+
+/// Rows and columns of a fragment; values at once; lanes of a workgroup.
+const COOPERATIVE: &[&[u32]] = &[&[8, 1, 32], &[8, 4, 128], &[16, 4, 128], &[16, 1, 256]];
+
+/// The same; size of a head; queries of a workgroup; keys at once.
+const COOPERATIVE_ATTENTION: &[&[u32]] = &[
+    &[8, 1, 32, 1, 32, 32],
+    &[8, 4, 128, 40, 32, 32],
+    &[16, 4, 128, 80, 32, 32],
+    &[16, 1, 256, 160, 16, 32],
 ];
 
 /// Values at once; size of a head; queries and lanes of a workgroup; keys whose values are staged.
@@ -52,13 +68,15 @@ const TILES: &[&[u32]] = &[
     &[1, 64, 16, 4, 4, 16],
 ];
 
-/// Every shader's whole text: for each element type and each set of definitions.
+/// Every shader's whole text: for each element type that it is for, and each set of definitions.
 fn texts(shader: &Shader) -> Vec<(String, String)> {
     let listed = DEFINITIONS.iter().find(|(name, _)| *name == shader.name);
     let ones = vec![1; shader.definitions.len()];
     let sets = listed.map_or_else(|| vec![ones], |(_, sets)| sets.iter().map(|set| set.to_vec()).collect());
     let mut texts = Vec::new();
-    for element in ELEMENTS {
+    // Cooperative matrices multiply 16-bit values only.
+    let elements = if shader.is_cooperative() { &ELEMENTS[1..] } else { &ELEMENTS[..] };
+    for &element in elements {
         for set in &sets {
             texts.push((format!("{} {element} {set:?}", shader.name), shader.assemble(element, set)));
         }
@@ -95,8 +113,19 @@ fn bound(module: &Module) -> Vec<(u32, &GlobalVariable)> {
     variables
 }
 
+/// The backends that a text is for: cooperative matrices are known to Vulkan, and those of 8x8 to Metal.
+fn backends(text: &str) -> &'static [&'static str] {
+    if !text.contains("enable wgpu_cooperative_matrix;") {
+        &["SPIR-V", "MSL", "HLSL"]
+    } else if text.contains("coop_mat16x16") {
+        &["SPIR-V"]
+    } else {
+        &["SPIR-V", "MSL"]
+    }
+}
+
 #[test]
-fn every_shader_validates_and_translates_to_every_backend() {
+fn every_shader_validates_and_translates_to_its_backends() {
     for shader in SHADERS {
         for (title, text) in texts(shader) {
             let (module, info) = parse(&title, &text);
@@ -116,6 +145,9 @@ fn every_shader_validates_and_translates_to_every_backend() {
             )
             .unwrap_or_else(|error| panic!("{title}: SPIR-V: {error}"));
 
+            if !backends(&text).contains(&"MSL") {
+                continue;
+            }
             let mut resources = msl::EntryPointResources { sizes_buffer: Some(30), ..Default::default() };
             for (slot, (_, variable)) in (0_u8..).zip(bound(&module)) {
                 let mutable = variable.space
@@ -132,6 +164,9 @@ fn every_shader_validates_and_translates_to_every_backend() {
             msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
                 .unwrap_or_else(|error| panic!("{title}: MSL: {error}"));
 
+            if !backends(&text).contains(&"HLSL") {
+                continue;
+            }
             let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
             let pipeline = hlsl::PipelineOptions::default();
             let mut hlsl = String::new();
@@ -144,7 +179,8 @@ fn every_shader_validates_and_translates_to_every_backend() {
 
 #[test]
 fn workgroup_memory_is_what_devices_have() {
-    for shader in SHADERS {
+    // those on cooperative matrices have a test of their own
+    for shader in SHADERS.iter().filter(|shader| !shader.is_cooperative()) {
         for (title, text) in texts(shader) {
             let (module, _) = parse(&title, &text);
             let variables = module.global_variables.iter().map(|(_, variable)| variable);
@@ -187,6 +223,32 @@ fn bindings_are_params_and_then_those_that_rust_lists() {
                 assert_eq!(binding, number, "{title}: binding numbers without gaps");
                 assert_eq!(variable.space == AddressSpace::Uniform, number == 0, "{title}: binding {number}");
             }
+        }
+    }
+}
+
+#[test]
+fn cooperative_shaders_fit_into_32_kibibytes_of_workgroup_memory_in_steps_of_16_bytes() {
+    let bytes = |shader: &Shader, set: &[u32]| -> u32 {
+        let title = format!("{} {set:?}", shader.name);
+        let (module, _) = parse(&title, &shader.assemble(ElementType::F16, set));
+        let variables = module.global_variables.iter().map(|(_, variable)| variable);
+        let sizes = variables
+            .filter(|variable| variable.space == AddressSpace::WorkGroup)
+            .map(|variable| module.types[variable.ty].inner.size(module.to_ctx()));
+        // Vulkan wants fragments to begin at multiples of 16 bytes, and drivers put one array behind the other
+        sizes.inspect(|size| assert_eq!(size % 16, 0, "{title}")).sum()
+    };
+    for [edge, lanes] in [[8, 32], [16, 128], [16, 256], [8, 512], [16, 512]] {
+        for shader in [&kernels::matmul::COOPERATIVE, &kernels::conv2d::COOPERATIVE] {
+            assert!(bytes(shader, &[edge, 4, lanes]) <= 24 << 10, "{}", shader.name);
+        }
+        for head_size in 1..=kernels::attention::LARGEST_COOPERATIVE_HEAD {
+            let family = Family::Cooperative(Fragments { edge, lanes });
+            let kernels::attention::Layout { shader, definitions, .. } =
+                kernels::attention::Layout::new(family, &DeviceFacts::default(), 64, head_size, 4);
+            let found = bytes(shader, &definitions);
+            assert!(found <= 32 << 10, "{} {definitions:?}: {found} bytes", shader.name);
         }
     }
 }
@@ -268,9 +330,15 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(add: add::Params, [count]),
         params!(attention_broadcast: attention::Params,
             [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
+        params!(attention_broadcast_wide: attention::Params,
+            [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
+        params!(attention_cooperative: attention::Params,
+            [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
         params!(attention_flash: attention::Params,
             [heads, query_count, key_count, query_width, key_width, value_width, first_query, first_key, first_value, scale]),
         params!(conv2d_broadcast: conv2d::Params,
+            [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
+        params!(conv2d_cooperative: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(conv2d_merge: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
@@ -295,6 +363,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(layer_norm_broadcast: layer_norm::Params, [rows, channels, epsilon]),
         params!(layer_norm_subgroup: layer_norm::Params, [rows, channels, epsilon]),
         params!(matmul_broadcast: matmul::Params, [rows, terms, columns]),
+        params!(matmul_cooperative: matmul::Params, [rows, terms, columns]),
         params!(matmul_merge: matmul::Params, [rows, terms, columns]),
         params!(matmul_partial: matmul::Params, [rows, terms, columns]),
         params!(matmul_tiled: matmul::Params, [rows, terms, columns]),

@@ -20,8 +20,8 @@ use loops::{GPU, load, run};
 use support::repository;
 
 /// Records a plain product, a gated one, and a convolution.
-fn record(choices: Choices) -> Recording {
-    let tensor = |extents: &[usize]| Tensor::external("tensor", extents, ElementType::F32);
+fn record(choices: Choices, element: ElementType) -> Recording {
+    let tensor = |extents: &[usize]| Tensor::external("tensor", extents, element);
     let mut recording = Recording::new("products").with_choices(Arc::new(choices));
     let (input, weight) = (tensor(&[40, 512]), tensor(&[512, 96]));
     matmul(&mut recording, &input, &weight, &matmul::Epilogue::default()).unwrap();
@@ -35,9 +35,12 @@ fn record(choices: Choices) -> Recording {
 
 #[test]
 fn every_candidate_of_every_family_agrees_and_what_is_found_is_used() {
-    for family in [Family::Tiled, Family::Broadcast].into_iter().filter(|family| GPU.supports(*family)) {
+    for family in GPU.families() {
         let choices = Choices { family, ..GPU.choices() };
-        let recording = record(choices.clone());
+        // cooperative matrices multiply nothing else than f16
+        let cooperative = matches!(family, Family::Cooperative(_));
+        let element = if cooperative { ElementType::F16 } else { ElementType::F32 };
+        let recording = record(choices.clone(), element);
         let tuning = tune(&GPU, &[&recording], Duration::from_secs(60), |tried| println!("{tried}")).unwrap();
         let products = recording.chosen().iter().map(|choice| choice.product);
         assert_eq!(tuning.products.len(), products.collect::<std::collections::BTreeSet<_>>().len());
@@ -53,7 +56,7 @@ fn every_candidate_of_every_family_agrees_and_what_is_found_is_used() {
             (tried.product.to_string(), slowest.tiling)
         };
         for tuned in [tuning.tuned(), tuning.products.iter().map(slowest).collect::<Tuned>()] {
-            let recording = record(Choices { tuned: tuned.clone(), ..choices.clone() });
+            let recording = record(Choices { tuned: tuned.clone(), ..choices.clone() }, element);
             for choice in recording.chosen() {
                 let wanted = tuned.get(&choice.product.to_string());
                 let reason = if wanted.is_some() { Reason::Tuned } else { Reason::Default };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use deepcache::Result;
 use deepcache::deepcache::{Placement, Plan};
-use deepcache::image::write_whole;
+use deepcache::files::write_whole;
 
 use crate::findings::{BranchFindings, Findings, median};
 use crate::plans::Recommendation;

@@ -9,14 +9,13 @@ mod cache;
 mod command;
 mod options;
 mod parameters;
-mod tuning;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use command::{check_names, interrupt, list_devices, program, progress_bar};
-use deepcache::image::{check_writable, write_whole};
+use command::{check_names, interrupt, list_devices, program, progress_bar, save_pipelines, tune};
+use deepcache::files::{check_writable, write_whole};
 use deepcache::pipelines::{Generation, Latents, Request};
 use deepcache::weights::ModelFiles;
 use deepcache::{Error, Result};
@@ -63,9 +62,8 @@ fn run(options: &Options) -> Result<()> {
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
     let cache = options.cache.choose(&pipeline, &request)?;
     request.cache = cache.as_ref().map(|cache| cache.options.clone());
-    tuning::load(&mut pipeline);
     if let Some(budget) = budget {
-        tuning::tune(&mut pipeline, &request, budget, options.quiet)?;
+        tune(&mut pipeline, &request, budget, options.quiet)?;
     }
     if options.choices {
         for choice in pipeline.choices(&request)? {
@@ -89,6 +87,7 @@ fn run(options: &Options) -> Result<()> {
         if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
+    save_pipelines(pipeline.gpu());
     let generation = outcome?;
     for warning in &generation.warnings {
         eprintln!("warning: {warning}");

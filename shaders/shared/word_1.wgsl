@@ -1,8 +1,12 @@
 //! word_1: rows of any length, read and written value by value.
 
-const WORD: u32 = 1u;
 alias Word = Element;
 alias Sum = f32;
+
+/// One of its values.
+fn value_of(word: Word, index: u32) -> Element {
+    return word;
+}
 
 /// The value, four times.
 fn widen(word: Word) -> vec4<f32> {

@@ -1,8 +1,12 @@
 //! word_4: rows of a multiple of four values, read and written four at a time.
 
-const WORD: u32 = 4u;
 alias Word = vec4<Element>;
 alias Sum = vec4<f32>;
+
+/// One of its values.
+fn value_of(word: Word, index: u32) -> Element {
+    return word[index];
+}
 
 fn widen(word: Word) -> vec4<f32> {
     return vec4<f32>(word);

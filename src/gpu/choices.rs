@@ -16,6 +16,28 @@ pub enum Family {
     /// Workgroups of one 8-lane subgroup that broadcasts in registers: software adapters, where a lane is a lane
     /// of the CPU's vectors and workgroup memory is slow.
     Broadcast,
+    /// Products on cooperative matrices, which GPUs call tensor cores: where they multiply values of 16 bits.
+    Cooperative(Fragments),
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tiled => f.write_str("tiled"),
+            Self::Broadcast => f.write_str("broadcast"),
+            Self::Cooperative(Fragments { edge, .. }) => write!(f, "cooperative {edge}x{edge}"),
+        }
+    }
+}
+
+/// The cooperative matrices of a device, and the workgroups that suit them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fragments {
+    /// Rows, columns and terms of a matrix: 8 or 16.
+    pub edge: u32,
+    /// Lanes of a workgroup: four subgroups, or more where the size of a subgroup is not known beforehand.
+    pub lanes: u32,
 }
 
 /// What sort of device it is, as far as the choice of kernels goes.
@@ -131,6 +153,8 @@ pub enum Tiling {
         /// Whether neighbouring workgroups share their weights instead of their rows.
         rows_first: bool,
     },
+    /// The `cooperative` family, which has one tile.
+    Cooperative(Fragments),
 }
 
 impl fmt::Display for Tiling {
@@ -143,6 +167,9 @@ impl fmt::Display for Tiling {
             Self::Broadcast { block: [rows, columns], rows_first } => {
                 let order = if rows_first { "rows" } else { "columns" };
                 write!(f, "block {rows}x{columns}, {order} first")
+            }
+            Self::Cooperative(Fragments { edge, lanes }) => {
+                write!(f, "tile 64x64, fragments {edge}x{edge}, {lanes} lanes")
             }
         }
     }
@@ -199,6 +226,15 @@ pub struct Choices {
 }
 
 impl Choices {
+    /// The family that products of such values are chosen from: cooperative matrices multiply 16-bit values only.
+    #[must_use]
+    pub fn product_family(&self, element: ElementType) -> Family {
+        match self.family {
+            Family::Cooperative(_) if element != ElementType::F16 => Family::Tiled,
+            family => family,
+        }
+    }
+
     /// What is wanted besides the default, if anything, in the order in which it counts. Whether it fits is for the
     /// kernel to say.
     pub(crate) fn wanted(&self, product: &Product) -> impl Iterator<Item = (Tiling, Reason)> {
@@ -277,7 +313,8 @@ mod tests {
 
     #[test]
     fn tilings_survive_json() {
-        for tiling in [TILING, Tiling::Broadcast { block: [16, 8], rows_first: false }] {
+        let broadcast = Tiling::Broadcast { block: [16, 8], rows_first: false };
+        for tiling in [TILING, broadcast, Tiling::Cooperative(Fragments { edge: 16, lanes: 128 })] {
             let text = serde_json::to_string(&tiling).unwrap();
             assert_eq!(serde_json::from_str::<Tiling>(&text).unwrap(), tiling);
         }

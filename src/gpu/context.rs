@@ -1,37 +1,16 @@
-//! Adapter, device, limits, and how the driver's errors come back.
+//! Device, limits, and how the driver's errors come back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use wgpu::{Backend, DeviceType, Features};
+use wgpu::{DeviceType, Features};
 
-use super::choices::{Choices, DeviceClass, DeviceFacts, Family};
+use super::adapters::{AdapterDescription, adapters, binding_limit, choose, describe};
+use super::choices::{Choices, DeviceClass, DeviceFacts, Family, Fragments};
+use super::cooperative::{self, Facts};
+use super::environment::Environment;
+use super::pipeline_cache::PipelineCache;
 use crate::error::{Error, Result};
-
-/// An adapter, as a person chooses one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdapterDescription {
-    /// Its place in the list; `--device INDEX`.
-    pub index: usize,
-    /// Name of the device.
-    pub name: String,
-    /// Graphics interface: `vulkan`, `metal` or `dx12`.
-    pub backend: String,
-    /// Name and version of the driver.
-    pub driver: String,
-    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software` or `other`.
-    pub kind: &'static str,
-    /// Whether values can be stored as 16-bit floats.
-    pub f16: bool,
-    /// The largest tensor that it can bind, in bytes.
-    pub binding_limit: u64,
-}
-
-impl std::fmt::Display for AdapterDescription {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} ({}, {}, {}", self.index, self.name, self.kind, self.backend, self.driver)?;
-        f.write_str(if self.f16 { ", f16)" } else { ", no f16)" })
-    }
-}
 
 /// One adapter with its device and queue.
 #[derive(Debug)]
@@ -41,14 +20,13 @@ pub struct Gpu {
     description: AdapterDescription,
     features: Features,
     limits: wgpu::Limits,
-    class: DeviceType,
     subgroup_size: Option<u32>,
+    cooperative: std::result::Result<Fragments, String>,
     family: Family,
     fault: Arc<Mutex<Option<Error>>>,
+    info: wgpu::AdapterInfo,
+    compiled: OnceLock<PipelineCache>,
 }
-
-/// The environment variable that overrules the choice of kernels: `tiled` or `broadcast`.
-const FAMILY_VARIABLE: &str = "DEEPCACHE_FAMILY";
 
 /// The features that are taken when the adapter has them. None is required.
 const OPTIONAL: Features = Features::SHADER_F16
@@ -56,57 +34,6 @@ const OPTIONAL: Features = Features::SHADER_F16
     .union(Features::IMMEDIATES)
     .union(Features::TIMESTAMP_QUERY)
     .union(Features::PIPELINE_CACHE);
-
-fn adapters() -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    let instance = wgpu::Instance::new(descriptor);
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    adapters.sort_by_key(|adapter| preference(&adapter.get_info()));
-    adapters
-}
-
-/// High-performance hardware first, software last; Vulkan and Metal before DX12.
-fn preference(info: &wgpu::AdapterInfo) -> (u8, u8) {
-    let kind = match info.device_type {
-        DeviceType::DiscreteGpu => 0,
-        DeviceType::IntegratedGpu => 1,
-        DeviceType::VirtualGpu => 2,
-        DeviceType::Other => 3,
-        DeviceType::Cpu => 4,
-    };
-    (kind, u8::from(info.backend == Backend::Dx12))
-}
-
-fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterDescription {
-    let info = adapter.get_info();
-    let limits = adapter.limits();
-    AdapterDescription {
-        index,
-        name: info.name.clone(),
-        backend: info.backend.to_str().to_owned(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        kind: match info.device_type {
-            DeviceType::DiscreteGpu => "discrete GPU",
-            DeviceType::IntegratedGpu => "integrated GPU",
-            DeviceType::VirtualGpu => "virtual GPU",
-            DeviceType::Cpu => "software",
-            DeviceType::Other => "other",
-        },
-        f16: adapter.features().contains(Features::SHADER_F16),
-        binding_limit: binding_limit(&limits),
-    }
-}
-
-fn binding_limit(limits: &wgpu::Limits) -> u64 {
-    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
-}
-
-/// The adapters of this machine, the preferred one first.
-#[must_use]
-pub fn list_adapters() -> Vec<AdapterDescription> {
-    adapters().iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
-}
 
 impl Gpu {
     /// Opens an adapter: the preferred one, or the one that `wanted` names by its index in
@@ -128,17 +55,52 @@ impl Gpu {
                 found: descriptions.iter().map(ToString::to_string).collect(),
             });
         };
-        Self::from_adapter(&adapters[position], descriptions[position].clone())
+        let (adapter, description) = (&adapters[position], descriptions[position].clone());
+        let environment = Environment::read()?;
+        let software = adapter.get_info().device_type == DeviceType::Cpu;
+        let proven = environment
+            .wants_cooperative(software)
+            .and_then(|()| Facts::of(adapter).fragments(environment.edge))
+            .and_then(|fragments| Self::with_cooperative(adapter, description.clone(), fragments));
+        let mut gpu = match proven {
+            Ok(gpu) => gpu,
+            Err(reason) => Self::from_adapter(adapter, description, Err(reason))?,
+        };
+        gpu.family = environment.family(&gpu)?;
+        Ok(gpu)
     }
 
-    fn from_adapter(adapter: &wgpu::Adapter, description: AdapterDescription) -> Result<Self> {
-        let features = adapter.features() & OPTIONAL;
+    /// Opens an adapter with cooperative matrices and tests them; what is wrong with them otherwise.
+    fn with_cooperative(
+        adapter: &wgpu::Adapter,
+        description: AdapterDescription,
+        fragments: Fragments,
+    ) -> std::result::Result<Self, String> {
+        let gpu = Self::from_adapter(adapter, description, Ok(fragments))
+            .map_err(|error| format!("the device does not open with them: {error}"))?;
+        let gpu = Arc::new(gpu);
+        cooperative::self_test(&gpu, fragments)?;
+        Arc::into_inner(gpu).ok_or_else(|| "their test never ended".to_owned())
+    }
+
+    fn from_adapter(
+        adapter: &wgpu::Adapter,
+        description: AdapterDescription,
+        cooperative: std::result::Result<Fragments, String>,
+    ) -> Result<Self> {
+        let mut features = adapter.features() & OPTIONAL;
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if cooperative.is_ok() {
+            features |= cooperative::FEATURES;
+            experimental_features = cooperative::experimental();
+        }
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("deepcache"),
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -155,15 +117,23 @@ impl Gpu {
             }
         });
         let info = adapter.get_info();
-        let class = info.device_type;
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let subgroup_size =
             (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
         let family = Family::default();
-        let mut gpu =
-            Self { device, queue, description, features, limits, class, subgroup_size, family, fault };
-        gpu.family = gpu.choose_family()?;
-        Ok(gpu)
+        Ok(Self {
+            device,
+            queue,
+            description,
+            features,
+            limits,
+            subgroup_size,
+            cooperative,
+            family,
+            fault,
+            info,
+            compiled: OnceLock::new(),
+        })
     }
 
     /// The kernels that suit this adapter.
@@ -179,7 +149,7 @@ impl Gpu {
     }
 
     fn facts(&self) -> DeviceFacts {
-        let class = match self.class {
+        let class = match self.info.device_type {
             DeviceType::DiscreteGpu | DeviceType::VirtualGpu | DeviceType::Other => DeviceClass::Discrete,
             DeviceType::IntegratedGpu => DeviceClass::Integrated,
             DeviceType::Cpu => DeviceClass::Software,
@@ -195,38 +165,21 @@ impl Gpu {
         }
     }
 
-    /// Chooses the family; the environment variable `DEEPCACHE_FAMILY` overrules the choice.
-    fn choose_family(&self) -> Result<Family> {
-        let suitable =
-            if self.is_software() { [Family::Broadcast, Family::Tiled] } else { [Family::Tiled; 2] };
-        let own = suitable.into_iter().find(|family| self.supports(*family)).unwrap_or_default();
-        let forced = match std::env::var(FAMILY_VARIABLE) {
-            Err(_) => return Ok(own),
-            Ok(name) => match name.as_str() {
-                "" => return Ok(own),
-                "tiled" => Family::Tiled,
-                "broadcast" => Family::Broadcast,
-                other => {
-                    let problem = format!("\"{other}\" is not tiled or broadcast");
-                    return Err(Error::option(FAMILY_VARIABLE, problem));
-                }
-            },
-        };
-        if self.supports(forced) {
-            return Ok(forced);
-        }
-        let problem =
-            format!("{} cannot run this family: it needs subgroups of 8 lanes", self.description.name);
-        Err(Error::option(FAMILY_VARIABLE, problem))
+    /// The families that this adapter can run.
+    #[must_use]
+    pub fn families(&self) -> Vec<Family> {
+        let cooperative = self.cooperative.iter().map(|&fragments| Family::Cooperative(fragments));
+        let broadcast = (self.subgroup_size == Some(8)).then_some(Family::Broadcast);
+        [Family::Tiled].into_iter().chain(broadcast).chain(cooperative).collect()
     }
 
-    /// Whether the adapter can run a family: `broadcast` needs subgroups of exactly 8 lanes.
-    #[must_use]
-    pub fn supports(&self, family: Family) -> bool {
-        match family {
-            Family::Tiled => true,
-            Family::Broadcast => self.subgroup_size == Some(8),
-        }
+    /// The cooperative matrices that products run on.
+    ///
+    /// # Errors
+    /// Why there are none: what the adapter lacks, that they were not asked for, or what the test of them found when
+    /// it was opened.
+    pub fn cooperative(&self) -> std::result::Result<Fragments, &str> {
+        self.cooperative.as_ref().copied().map_err(String::as_str)
     }
 
     /// The adapter in words.
@@ -244,7 +197,7 @@ impl Gpu {
     /// Whether the adapter is a program on the CPU, without a watchdog.
     #[must_use]
     pub fn is_software(&self) -> bool {
-        self.class == DeviceType::Cpu
+        self.info.device_type == DeviceType::Cpu
     }
 
     pub(super) fn has_timestamps(&self) -> bool {
@@ -259,6 +212,36 @@ impl Gpu {
 
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.limits
+    }
+
+    /// Keeps compiled pipelines in a folder of this program, so that later starts compile less: the file of this
+    /// adapter and driver is read now, if it is there, and written by [`Gpu::save_pipelines`].
+    ///
+    /// Returns whether the graphics interface can: only Vulkan does. Most desktop drivers keep pipelines themselves.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder or the file cannot be read.
+    pub fn keep_pipelines(&self, folder: impl AsRef<Path>) -> Result<bool> {
+        if !self.features.contains(Features::PIPELINE_CACHE) {
+            return Ok(false);
+        }
+        if self.compiled.get().is_none() {
+            let cache = PipelineCache::open(&self.device, &self.info, folder.as_ref())?;
+            let _ = self.compiled.set(cache);
+        }
+        Ok(true)
+    }
+
+    /// Writes what was compiled since [`Gpu::keep_pipelines`], whole or not at all; does nothing without it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save_pipelines(&self) -> Result<()> {
+        self.compiled.get().map_or(Ok(()), PipelineCache::save)
+    }
+
+    pub(super) fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.compiled.get().map(|compiled| &compiled.cache)
     }
 
     /// Loses the device on purpose, as a driver reset would; for tests of recovery.
@@ -314,45 +297,11 @@ fn keep_first(sink: &Mutex<Option<Error>>, error: Error) {
     sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
 }
 
-fn choose(descriptions: &[AdapterDescription], wanted: &str) -> Option<usize> {
-    if let Ok(index) = wanted.parse::<usize>() {
-        return descriptions.get(index).map(|description| description.index);
-    }
-    let wanted = wanted.to_lowercase();
-    descriptions.iter().position(|description| description.name.to_lowercase().contains(&wanted))
-}
-
 fn from_wgpu(action: &str, error: wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: action.to_owned(), bytes: 0 },
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
             Error::device(action, description)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn description(index: usize, name: &str) -> AdapterDescription {
-        AdapterDescription {
-            index,
-            name: name.to_owned(),
-            backend: "vulkan".to_owned(),
-            driver: "driver 1".to_owned(),
-            kind: "discrete GPU",
-            f16: true,
-            binding_limit: 1 << 27,
-        }
-    }
-
-    #[test]
-    fn adapters_are_chosen_by_index_or_part_of_the_name() {
-        let all = [description(0, "Radeon RX"), description(1, "llvmpipe (LLVM 15)")];
-        assert_eq!(choose(&all, "1"), Some(1));
-        assert_eq!(choose(&all, "LLVMPIPE"), Some(1));
-        assert_eq!(choose(&all, "2"), None);
-        assert_eq!(choose(&all, "geforce"), None);
     }
 }

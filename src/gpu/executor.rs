@@ -142,6 +142,13 @@ impl Executor {
         self.pipelines.count()
     }
 
+    /// Seconds spent on compiling them, on several cores at once. Some drivers compile only when a pipeline is first
+    /// used: their time is part of the first play.
+    #[must_use]
+    pub fn compile_seconds(&self) -> f64 {
+        self.pipelines.seconds()
+    }
+
     /// Prepares recordings that are never played at the same time: they share slots.
     ///
     /// # Errors
@@ -153,6 +160,8 @@ impl Executor {
     /// If a recording uses external memory that was not allocated.
     pub fn prepare(&mut self, memory: &Memory, recordings: &[&Recording]) -> Result<Vec<Program>> {
         memory.check(recordings)?;
+        let commands = recordings.iter().flat_map(|recording| recording.commands());
+        self.pipelines.make(&self.gpu, commands)?;
         let plan = plan_slots(recordings, self.mode);
         let mut slots = Vec::with_capacity(plan.slots.len());
         for (index, &bytes) in plan.slots.iter().enumerate() {
@@ -161,7 +170,7 @@ impl Executor {
         let mut programs = Vec::with_capacity(recordings.len());
         for (recording, assignment) in recordings.iter().zip(&plan.assignment) {
             let binder = Binder { gpu: &self.gpu, memory, recording, assignment, slots: &slots };
-            programs.push(binder.program(&mut self.pipelines)?);
+            programs.push(binder.program(&self.pipelines)?);
         }
         self.plan = plan;
         Ok(programs)

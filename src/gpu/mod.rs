@@ -3,10 +3,14 @@
 //! [`Gpu`] is one adapter with its device and queue; [`Memory`] holds what outlives a recording;
 //! an [`Executor`] turns recordings into [`Program`]s over shared slots and plays them.
 
+mod adapters;
 pub mod choices;
 mod context;
+mod cooperative;
+mod environment;
 mod executor;
 mod memory;
+mod pipeline_cache;
 mod pipelines;
 mod profiler;
 mod program;
@@ -14,7 +18,8 @@ pub mod recording;
 pub mod shader;
 mod slots;
 
-pub use context::{AdapterDescription, Gpu, list_adapters};
+pub use adapters::{AdapterDescription, list_adapters};
+pub use context::Gpu;
 pub use executor::{Executor, Play};
 pub use memory::{Memory, PendingRead, Purpose};
 pub use profiler::{Profile, ProfileRow};

@@ -1,7 +1,10 @@
-//! Pipelines and their layouts, each made once.
+//! Pipelines and their layouts, each made once, many at the same time.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use super::context::Gpu;
 use super::recording::{Access, Command};
@@ -17,6 +20,17 @@ struct Key {
     constants: Vec<(&'static str, u64)>,
 }
 
+impl Key {
+    fn of(command: &Command) -> Self {
+        Self {
+            shader: command.shader.name,
+            element: command.element,
+            definitions: command.definitions.clone(),
+            constants: command.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
+        }
+    }
+}
+
 /// A pipeline and the layout of its bind group.
 #[derive(Debug)]
 pub(super) struct Pipeline {
@@ -27,6 +41,7 @@ pub(super) struct Pipeline {
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
     made: HashMap<Key, Arc<Pipeline>>,
+    seconds: f64,
 }
 
 impl Pipelines {
@@ -34,31 +49,66 @@ impl Pipelines {
         self.made.len()
     }
 
-    pub(super) fn get(&mut self, gpu: &Gpu, command: &Command) -> Result<Arc<Pipeline>> {
-        let key = Key {
-            shader: command.shader.name,
-            element: command.element,
-            definitions: command.definitions.clone(),
-            constants: command.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
+    /// Seconds that were spent on making them.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Makes what these commands need and is not there yet, on all cores.
+    pub(super) fn make<'a>(&mut self, gpu: &Gpu, commands: impl Iterator<Item = &'a Command>) -> Result<()> {
+        let mut seen = HashSet::new();
+        let mut missing = Vec::new();
+        for command in commands {
+            let key = Key::of(command);
+            if !self.made.contains_key(&key) && seen.insert(key.clone()) {
+                missing.push((key, command, OnceLock::new()));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((_, command, outcome)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _ = outcome.set(make(gpu, command));
+            }
         };
-        if let Some(pipeline) = self.made.get(&key) {
-            return Ok(Arc::clone(pipeline));
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(missing.len());
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(work);
+            }
+            work();
+        });
+        // The first fault in the order of the commands counts, whichever thread met it first.
+        for (key, _, outcome) in missing {
+            let pipeline = outcome.into_inner().expect("every index was taken by one of the threads")?;
+            self.made.insert(key, Arc::new(pipeline));
         }
-        if command.element == ElementType::F16 && !gpu.has_f16() {
-            return Err(Error::option(
-                "dtype",
-                "this adapter cannot store 16-bit floats in shaders: use f32",
-            ));
-        }
-        let name = command.shader.name;
-        let action = format!("compiling shader {name} ({})", command.element);
-        let pipeline = Arc::new(gpu.guarded(&action, 0, || make(gpu, command))?);
-        self.made.insert(key, Arc::clone(&pipeline));
-        Ok(pipeline)
+        self.seconds += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// A pipeline that was made before.
+    ///
+    /// # Panics
+    /// If it was not.
+    pub(super) fn get(&self, command: &Command) -> Arc<Pipeline> {
+        Arc::clone(self.made.get(&Key::of(command)).expect("pipelines are made before programs"))
     }
 }
 
-fn make(gpu: &Gpu, command: &Command) -> Pipeline {
+fn make(gpu: &Gpu, command: &Command) -> Result<Pipeline> {
+    if command.element == ElementType::F16 && !gpu.has_f16() {
+        return Err(Error::option("dtype", "this adapter cannot store 16-bit floats in shaders: use f32"));
+    }
+    let action = format!("compiling shader {} ({})", command.shader.name, command.element);
+    // Error scopes belong to a thread, so that each finds its own faults.
+    gpu.guarded(&action, 0, || compile(gpu, command))
+}
+
+fn compile(gpu: &Gpu, command: &Command) -> Pipeline {
     let name = command.shader.name;
     let text = command.shader.assemble(command.element, &command.definitions);
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -87,7 +137,7 @@ fn make(gpu: &Gpu, command: &Command) -> Pipeline {
             constants: &command.constants,
             zero_initialize_workgroup_memory: false,
         },
-        cache: None,
+        cache: gpu.pipeline_cache(),
     });
     Pipeline { pipeline, layout }
 }

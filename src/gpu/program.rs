@@ -64,12 +64,12 @@ pub(super) struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    pub(super) fn program(&self, pipelines: &mut Pipelines) -> Result<Program> {
+    pub(super) fn program(&self, pipelines: &Pipelines) -> Result<Program> {
         let commands = self.recording.commands();
         let params = self.params()?;
         let mut dispatches = Vec::with_capacity(commands.len());
         for (command, &(offset, size)) in commands.iter().zip(&params.windows) {
-            let pipeline = pipelines.get(self.gpu, command)?;
+            let pipeline = pipelines.get(command);
             let mut entries =
                 vec![wgpu::BindGroupEntry { binding: 0, resource: window(&params.buffer, offset, size) }];
             for (index, binding) in (1..).zip(&command.bindings) {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use super::choices::Family;
-use super::choices::{Choice, Choices};
+use super::choices::{Choice, Choices, Family};
 use super::shader::Shader;
 use crate::tensor::{ElementType, External, Shape, Storage, Tensor};
 
@@ -133,6 +132,12 @@ impl Recording {
         if !self.chosen.contains(&choice) {
             self.chosen.push(choice);
         }
+    }
+
+    /// The family that products of such values are chosen from.
+    #[must_use]
+    pub fn product_family(&self, element: ElementType) -> Family {
+        self.choices.product_family(element)
     }
 
     /// Its commands in order.

@@ -2,10 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::product::word;
 use super::{GRID_LIMIT, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::choices::DeviceFacts;
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::choices::{DeviceFacts, Family, Fragments};
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -18,21 +19,45 @@ const LARGEST_HEAD: usize = 1024;
 pub static FLASH: Shader = Shader {
     name: "attention_flash",
     source: source!("attention_flash"),
-    preludes: &[],
+    preludes: &[source!(shared "word_1"), source!(shared "word_4")],
     bindings: &["queries", "keys", "values", "output"],
     definitions: &["WORD", "HEAD_SIZE", "QUERIES", "LANES", "VALUE_KEYS"],
 };
 
-/// The `broadcast` family: one query for each lane, keys and values broadcast in registers.
+/// The `broadcast` family: blocks of queries and keys as `gemm_block` multiplies them, all sums in registers.
 pub static BROADCAST: Shader = Shader {
     name: "attention_broadcast",
     source: source!("attention_broadcast"),
+    preludes: &[source!(shared "gemm_block")],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["HEAD_SIZE", "HALVES"],
+};
+
+/// The `broadcast` family, for larger heads: one query for each lane, keys and values broadcast in registers.
+pub static BROADCAST_WIDE: Shader = Shader {
+    name: "attention_broadcast_wide",
+    source: source!("attention_broadcast_wide"),
     preludes: &[],
     bindings: &["queries", "keys", "values", "output"],
     definitions: &["HEAD_SIZE"],
 };
 
-/// The uniform of both shaders.
+/// The `cooperative` family: blocks of keys on fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "attention_cooperative",
+    source: source!("attention_cooperative"),
+    preludes: &[
+        source!(shared "fragments_8"),
+        source!(shared "fragments_16"),
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "stage_words"),
+    ],
+    bindings: &["queries", "keys", "values", "output"],
+    definitions: &["EDGE", "WORD", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
+};
+
+/// The uniform of all attention shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -116,23 +141,6 @@ pub fn attention(
     let [.., value_width] = check("values", &values, channels, element)?;
     keys.tensor.expect(NAME, "keys", &[images, key_count, key_width])?;
     values.tensor.expect(NAME, "values", &[images, key_count, value_width])?;
-    let (shader, definitions, block) = match recording.family() {
-        Family::Tiled => {
-            let fours = [queries, keys, values].iter().all(|view| {
-                let extents = [head_size, view.first_channel, view.tensor.shape().channels()];
-                extents.iter().all(|extent| extent.is_multiple_of(4))
-            });
-            let flash = Flash::of(head_size, &recording.choices().facts);
-            (&FLASH, flash.definitions(head_size, fours), flash.queries)
-        }
-        Family::Broadcast => (&BROADCAST, vec![extent(NAME, "queries", head_size)?], BROADCAST_QUERIES),
-    };
-    let blocks = extent(NAME, "queries", query_count)?.div_ceil(block);
-    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
-    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
-        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
-    }
-    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
     let params = Params {
         heads: extent(NAME, "queries", heads)?,
         query_count: extent(NAME, "queries", query_count)?,
@@ -145,12 +153,31 @@ pub fn attention(
         first_value: extent(NAME, "values", values.first_channel)?,
         scale,
     };
+    let word = word(&[
+        extent(NAME, "queries", head_size)?,
+        params.query_width,
+        params.key_width,
+        params.value_width,
+        params.first_query,
+        params.first_key,
+        params.first_value,
+    ]);
+    let facts = &recording.choices().facts;
+    let layout = Layout::new(recording.product_family(element), facts, query_count, head_size, word);
+    let blocks = extent(NAME, "queries", query_count)?.div_ceil(layout.queries);
+    let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
+    if grid.iter().any(|&groups| groups > GRID_LIMIT) {
+        return Err(queries.tensor.wrong(NAME, "queries", "fewer images and tokens"));
+    }
+    extent(NAME, "output", images.saturating_mul(query_count).saturating_mul(channels))?;
+    let causal = ("CAUSAL", f64::from(u8::from(causal)));
+    let constants: Vec<_> = [causal].into_iter().chain(layout.constant).collect();
     let output = recording.transient([images, query_count, channels], element);
     recording.dispatch(Dispatch {
-        shader,
+        shader: layout.shader,
         element,
-        definitions: &definitions,
-        constants: &[("CAUSAL", f64::from(u8::from(causal)))],
+        definitions: &layout.definitions,
+        constants: &constants,
         params: bytemuck::bytes_of(&params),
         bindings: &[
             (queries.tensor, Access::Read),
@@ -167,8 +194,57 @@ pub fn attention(
     Ok(output)
 }
 
-/// Queries of a workgroup of `attention_broadcast`, one for each lane.
-const BROADCAST_QUERIES: u32 = 8;
+/// What a family makes of attention.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The shader of the family.
+    pub shader: &'static Shader,
+    /// Values of its definitions.
+    pub definitions: Vec<u32>,
+    /// Its `override` constant besides `CAUSAL`.
+    pub constant: Option<(&'static str, f64)>,
+    /// Queries of a workgroup.
+    pub queries: u32,
+}
+
+impl Layout {
+    /// For heads of a size that, as rows and the places of heads in them, is a multiple of `word`.
+    #[must_use]
+    pub fn new(family: Family, facts: &DeviceFacts, query_count: usize, head_size: usize, word: u32) -> Self {
+        let head = u32::try_from(head_size).unwrap_or(u32::MAX);
+        let plain = |shader, definitions, queries| Self { shader, definitions, constant: None, queries };
+        match family {
+            Family::Broadcast => match broadcast_queries(query_count, head_size) {
+                Some(queries) => Self {
+                    constant: Some(("ROWS", f64::from(queries.min(32)))),
+                    ..plain(&BROADCAST, vec![head, queries.div_ceil(32)], queries)
+                },
+                None => plain(&BROADCAST_WIDE, vec![head], 8),
+            },
+            Family::Cooperative(Fragments { edge, lanes }) if head_size <= LARGEST_COOPERATIVE_HEAD => {
+                let queries = cooperative_queries(head_size);
+                plain(&COOPERATIVE, vec![edge, word, lanes, head, queries, COOPERATIVE_KEYS], queries)
+            }
+            Family::Tiled | Family::Cooperative(_) => {
+                let Flash { queries, lanes, value_keys } = Flash::of(head_size, facts);
+                // Large heads, of which no values are staged, are read value by value.
+                let word = if value_keys > 0 { word } else { 1 };
+                plain(&FLASH, vec![word, head, queries, lanes, value_keys], queries)
+            }
+        }
+    }
+}
+
+/// Queries of a workgroup of `attention_broadcast`: as many as there are, up to what a driver compiles in a few
+/// seconds, since it writes all loops over a head's channels out. Larger heads have a shader that keeps them.
+fn broadcast_queries(query_count: usize, head_size: usize) -> Option<u32> {
+    let most = match head_size {
+        0..=40 => 64,
+        41..=80 => 32,
+        _ => return None,
+    };
+    Some([8, 16, 32].into_iter().find(|&queries| query_count <= queries as usize).unwrap_or(most).min(most))
+}
 
 /// How `attention_flash` is cut.
 #[derive(Clone, Copy, Debug)]
@@ -199,13 +275,17 @@ impl Flash {
         };
         Self { queries, lanes, value_keys: if wide { value_keys } else { value_keys / 2 } }
     }
+}
 
-    /// Large heads read single values.
-    fn definitions(self, head_size: usize, fours: bool) -> Vec<u32> {
-        let word = if fours && self.value_keys > 0 { 4 } else { 1 };
-        let head_size = u32::try_from(head_size).unwrap_or(u32::MAX);
-        vec![word, head_size, self.queries, self.lanes, self.value_keys]
-    }
+/// Behind it `attention_cooperative` would have more than 32 KiB of workgroup memory; `attention_flash` runs instead.
+pub const LARGEST_COOPERATIVE_HEAD: usize = 160;
+
+/// `KEYS` of `attention_cooperative`.
+const COOPERATIVE_KEYS: u32 = 32;
+
+/// `QUERIES` of `attention_cooperative`.
+const fn cooperative_queries(head_size: usize) -> u32 {
+    if head_size <= 80 { 32 } else { 16 }
 }
 
 fn check(name: &str, view: &View<'_>, channels: usize, element: ElementType) -> Result<[usize; 3]> {

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::product::{Operands, Variants};
+use super::product::{Operands, Variants, word};
 use super::tiling::TILE_DEFINITIONS;
 use super::{extent, source};
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub static TILED: Shader = Shader {
     name: "conv2d_tiled",
     source: source!("conv2d_tiled"),
     preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
         source!(shared "gemm_tile"),
         source!(shared "conv2d_product"),
         source!(shared "conv2d_epilogue"),
@@ -32,6 +34,8 @@ pub static PARTIAL: Shader = Shader {
     name: "conv2d_partial",
     source: source!("conv2d_partial"),
     preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
         source!(shared "gemm_tile"),
         source!(shared "conv2d_product"),
         source!(shared "partial_sums"),
@@ -44,7 +48,12 @@ pub static PARTIAL: Shader = Shader {
 pub static MERGE: Shader = Shader {
     name: "conv2d_merge",
     source: source!("conv2d_merge"),
-    preludes: &[source!(shared "linear_index"), source!(shared "conv2d_epilogue")],
+    preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "linear_index"),
+        source!(shared "conv2d_epilogue"),
+    ],
     bindings: &["sums", "bias", "time", "step", "residual", "output"],
     definitions: &["WORD"],
 };
@@ -53,12 +62,29 @@ pub static MERGE: Shader = Shader {
 pub static BROADCAST: Shader = Shader {
     name: "conv2d_broadcast",
     source: source!("conv2d_broadcast"),
-    preludes: &[source!(shared "gemm_broadcast")],
+    preludes: &[source!(shared "gemm_block"), source!(shared "gemm_broadcast")],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
     definitions: &[],
 };
 
-const VARIANTS: Variants = Variants { tiled: &TILED, partial: &PARTIAL, broadcast: &BROADCAST };
+/// The `cooperative` family: fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "conv2d_cooperative",
+    source: source!("conv2d_cooperative"),
+    preludes: &[
+        source!(shared "gemm_fragments_8"),
+        source!(shared "gemm_fragments_16"),
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "stage_words"),
+        source!(shared "gemm_cooperative"),
+    ],
+    bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
+    definitions: &["EDGE", "WORD", "LANES"],
+};
+
+const VARIANTS: Variants =
+    Variants { tiled: &TILED, partial: &PARTIAL, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
 
 /// The uniform of all these shaders.
 #[repr(C)]
@@ -223,9 +249,12 @@ pub fn conv2d(
         gated: false,
         element,
     };
-    let fours = [channels, second_channels, columns].iter().all(|extent| extent.is_multiple_of(4));
-    let input_bytes = input.bytes().saturating_add(second.map_or(0, Tensor::bytes));
-    let operands = Operands { product, input: input_bytes, weight: weight.bytes(), fours };
+    let operands = Operands {
+        product,
+        input: input.bytes().saturating_add(second.map_or(0, Tensor::bytes)),
+        weight: weight.bytes(),
+        word: word(&[params.channels, params.second_channels, params.columns]),
+    };
     let mut layout = operands.layout(recording, &VARIANTS);
     let flag = |set: bool| f64::from(u8::from(set));
     layout.constants.push(("HAS_SECOND", flag(second.is_some())));

@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Affine, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::choices::Family;
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::kernels::activation::Activation;
 use crate::tensor::{ElementType, Shape, Tensor};
@@ -150,7 +151,7 @@ pub fn group_norm(
     let tile_pixels = pixels.div_ceil(wanted_tiles);
     let tiles = pixels.div_ceil(tile_pixels);
     let (least_block, moments_shader, group_lanes, apply_shader, channel_lanes) = match recording.family() {
-        Family::Tiled => (32, &MOMENTS, 1, &APPLY, 64),
+        Family::Tiled | Family::Cooperative(_) => (32, &MOMENTS, 1, &APPLY, 64),
         // a lane merges all tiles for itself, which enough pixels must pay for
         Family::Broadcast => (16 * tiles.max(8), &MOMENTS_BROADCAST, 8, &APPLY_BROADCAST, 8),
     };

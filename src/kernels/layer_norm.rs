@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Affine, extent, linear_grid, source};
 use crate::error::Result;
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::choices::Family;
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::Tensor;
 
@@ -71,8 +72,8 @@ pub fn layer_norm(
     let params =
         Params { rows: extent(NAME, "input", rows)?, channels: extent(NAME, "input", channels)?, epsilon };
     let (shader, workgroup_rows) = match recording.family() {
-        Family::Tiled if recording.choices().facts.subgroups => (&SUBGROUP, 1),
-        Family::Tiled => (&LAYER_NORM, 1),
+        Family::Tiled | Family::Cooperative(_) if recording.choices().facts.subgroups => (&SUBGROUP, 1),
+        Family::Tiled | Family::Cooperative(_) => (&LAYER_NORM, 1),
         Family::Broadcast => (&BROADCAST, 8),
     };
     let output = recording.transient(input.shape().clone(), input.element());

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::geglu::geglu;
-use super::product::{Operands, Variants, gates};
+use super::product::{Operands, Variants, gates, word};
 use super::tiling::TILE_DEFINITIONS;
 use super::{extent, source};
 use crate::error::Result;
@@ -20,6 +20,8 @@ pub static TILED: Shader = Shader {
     name: "matmul_tiled",
     source: source!("matmul_tiled"),
     preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
         source!(shared "activation"),
         source!(shared "gemm_tile"),
         source!(shared "matmul_product"),
@@ -35,6 +37,8 @@ pub static PARTIAL: Shader = Shader {
     name: "matmul_partial",
     source: source!("matmul_partial"),
     preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
         source!(shared "gemm_tile"),
         source!(shared "matmul_product"),
         source!(shared "partial_sums"),
@@ -48,6 +52,8 @@ pub static MERGE: Shader = Shader {
     name: "matmul_merge",
     source: source!("matmul_merge"),
     preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
         source!(shared "activation"),
         source!(shared "linear_index"),
         source!(shared "matmul_epilogue"),
@@ -60,12 +66,30 @@ pub static MERGE: Shader = Shader {
 pub static BROADCAST: Shader = Shader {
     name: "matmul_broadcast",
     source: source!("matmul_broadcast"),
-    preludes: &[source!(shared "activation"), source!(shared "gemm_broadcast")],
+    preludes: &[source!(shared "activation"), source!(shared "gemm_block"), source!(shared "gemm_broadcast")],
     bindings: &["input", "weight", "bias", "residual", "output"],
     definitions: &[],
 };
 
-const VARIANTS: Variants = Variants { tiled: &TILED, partial: &PARTIAL, broadcast: &BROADCAST };
+/// The `cooperative` family: fragments that a subgroup multiplies as wholes.
+pub static COOPERATIVE: Shader = Shader {
+    name: "matmul_cooperative",
+    source: source!("matmul_cooperative"),
+    preludes: &[
+        source!(shared "gemm_fragments_8"),
+        source!(shared "gemm_fragments_16"),
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "stage_words"),
+        source!(shared "activation"),
+        source!(shared "gemm_cooperative"),
+    ],
+    bindings: &["input", "weight", "bias", "residual", "output"],
+    definitions: &["EDGE", "WORD", "LANES"],
+};
+
+const VARIANTS: Variants =
+    Variants { tiled: &TILED, partial: &PARTIAL, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
 
 /// The uniform of all these shaders.
 #[repr(C)]
@@ -111,7 +135,7 @@ pub fn matmul(
     if epilogue.gated && (epilogue.activation != Activation::None || epilogue.residual.is_some()) {
         return Err(weight.wrong(NAME, "weight", "a gated product without activation and residual"));
     }
-    if epilogue.gated && !gates(recording.family()) {
+    if epilogue.gated && !gates(recording.product_family(input.element())) {
         let sums = matmul(recording, input, weight, &Epilogue { gated: false, ..*epilogue })?;
         return geglu(recording, &sums);
     }
@@ -151,8 +175,8 @@ pub fn matmul(
         gated: epilogue.gated,
         element: input.element(),
     };
-    let fours = terms.is_multiple_of(4) && output_columns.is_multiple_of(4);
-    let operands = Operands { product, input: input.bytes(), weight: weight.bytes(), fours };
+    let word = word(&[params.terms, extent(NAME, "output", output_columns)?]);
+    let operands = Operands { product, input: input.bytes(), weight: weight.bytes(), word };
     let mut layout = operands.layout(recording, &VARIANTS);
     let own = [
         ("ACTIVATION", f64::from(epilogue.activation.code())),
@@ -215,10 +239,17 @@ pub fn matmul(
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::gpu::recording::Family;
+    use crate::gpu::choices::{Family, Fragments};
 
-    fn record(family: Family, columns: usize, epilogue: &Epilogue<'_>) -> Result<(Vec<&'static str>, Shape)> {
-        let tensor = |extents: [usize; 2]| Tensor::external("tensor", extents, ElementType::F32);
+    const COOPERATIVE: Family = Family::Cooperative(Fragments { edge: 16, lanes: 128 });
+
+    fn record(
+        family: Family,
+        element: ElementType,
+        columns: usize,
+        epilogue: &Epilogue<'_>,
+    ) -> Result<(Vec<&'static str>, Shape)> {
+        let tensor = |extents: [usize; 2]| Tensor::external("tensor", extents, element);
         let mut recording = Recording::new("test").with_family(family);
         let output = matmul(&mut recording, &tensor([5, 8]), &tensor([8, columns]), epilogue)?;
         let names = recording.commands().iter().map(|command| command.shader.name).collect();
@@ -228,10 +259,16 @@ mod tests {
     #[test]
     fn a_gate_is_fused_where_the_family_can() {
         let gated = Epilogue { gated: true, ..Epilogue::default() };
-        let (names, shape) = record(Family::Tiled, 12, &gated).unwrap();
-        assert_eq!((names, shape.extents()), (vec!["matmul_tiled"], &[5, 6][..]));
-        let (names, shape) = record(Family::Broadcast, 12, &gated).unwrap();
-        assert_eq!((names, shape.extents()), (vec!["matmul_broadcast", "geglu"], &[5, 6][..]));
+        for (family, element, expected) in [
+            (Family::Tiled, ElementType::F16, vec!["matmul_tiled"]),
+            (Family::Broadcast, ElementType::F16, vec!["matmul_broadcast", "geglu"]),
+            (COOPERATIVE, ElementType::F16, vec!["matmul_cooperative", "geglu"]),
+            // cooperative matrices multiply nothing else than f16
+            (COOPERATIVE, ElementType::F32, vec!["matmul_tiled"]),
+        ] {
+            let (names, shape) = record(family, element, 12, &gated).unwrap();
+            assert_eq!((names, shape.extents()), (expected, &[5, 6][..]), "{family} {element}");
+        }
     }
 
     #[test]
@@ -243,9 +280,9 @@ mod tests {
             (12, Epilogue { activation: Activation::Silu, ..gated }),
             (12, Epilogue { residual: Some(&residual), ..gated }),
         ];
-        for family in [Family::Tiled, Family::Broadcast] {
+        for family in [Family::Tiled, Family::Broadcast, COOPERATIVE] {
             for (columns, epilogue) in &wrong {
-                let outcome = record(family, *columns, epilogue);
+                let outcome = record(family, ElementType::F32, *columns, epilogue);
                 assert!(matches!(outcome, Err(Error::Shape { .. })), "{family:?} {epilogue:?}");
             }
         }

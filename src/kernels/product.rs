@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{GRID_LIMIT, linear_grid, tiling};
-use crate::gpu::choices::{Choice, Choices, Family, Product, Reason, Tiling};
+use crate::gpu::choices::{Choice, Choices, Family, Fragments, Product, Reason, Tiling};
 use crate::gpu::recording::Recording;
 use crate::gpu::shader::Shader;
 
@@ -16,6 +16,8 @@ pub(super) struct Variants {
     pub(super) partial: &'static Shader,
     /// Subgroups of 8 lanes.
     pub(super) broadcast: &'static Shader,
+    /// Cooperative matrices.
+    pub(super) cooperative: &'static Shader,
 }
 
 /// A product, and what it is read from.
@@ -27,8 +29,8 @@ pub(super) struct Operands {
     pub(super) input: u64,
     /// Bytes of what the columns are read from.
     pub(super) weight: u64,
-    /// Whether all rows, of operands and output, have a multiple of four values.
-    pub(super) fours: bool,
+    /// How many values are read and written at once; see [`word`].
+    pub(super) word: u32,
 }
 
 /// What a family makes of a product.
@@ -61,7 +63,7 @@ pub(super) struct Parts {
 pub(super) fn gates(family: Family) -> bool {
     match family {
         Family::Tiled => true,
-        Family::Broadcast => false,
+        Family::Broadcast | Family::Cooperative(_) => false,
     }
 }
 
@@ -73,10 +75,11 @@ impl Operands {
         let wanted = choices.wanted(product).find(|(tiling, _)| fits(tiling, product, &choices));
         let (tiling, reason) = wanted.unwrap_or_else(|| (self.default(&choices), Reason::Default));
         recording.note(Choice { product: *product, tiling, reason });
+        let extents = [product.rows, product.columns];
         match tiling {
             Tiling::Tiled { tile, lane, depth, parts } => self.tiled(variants, tile, lane, depth, parts),
             Tiling::Broadcast { block, rows_first } => {
-                let grid = grid([product.rows, product.columns], block);
+                let grid = grid(extents, block);
                 let grid = if rows_first { [grid[1], grid[0], 1] } else { grid };
                 let constants = vec![
                     ("ROWS", f64::from(block[0])),
@@ -85,25 +88,33 @@ impl Operands {
                 ];
                 Layout { shader: variants.broadcast, definitions: Vec::new(), constants, grid, parts: None }
             }
+            Tiling::Cooperative(Fragments { edge, lanes }) => Layout {
+                shader: variants.cooperative,
+                definitions: vec![edge, self.word, lanes],
+                constants: Vec::new(),
+                grid: grid(extents, [64, 64]),
+                parts: None,
+            },
         }
     }
 
     /// What the rules for the family say.
     fn default(&self, choices: &Choices) -> Tiling {
-        let Product { rows, columns, .. } = self.product;
-        match choices.family {
+        let Product { rows, columns, element, .. } = self.product;
+        match choices.product_family(element) {
             Family::Tiled => tiling::default(&self.product, &choices.facts),
             Family::Broadcast => {
                 let block = broadcast_block(rows, columns);
                 let (_, rows_first) = broadcast_grid([rows, columns], block, self.input, self.weight);
                 Tiling::Broadcast { block, rows_first }
             }
+            Family::Cooperative(fragments) => Tiling::Cooperative(fragments),
         }
     }
 
     fn tiled(&self, variants: &Variants, tile: [u32; 2], lane: [u32; 2], depth: u32, parts: u32) -> Layout {
         let Product { rows, columns, .. } = self.product;
-        let word = if self.fours { 4 } else { 1 };
+        let word = self.word;
         let definitions = vec![word, tile[0], tile[1], lane[0], lane[1], depth];
         let grid = grid([rows, columns], tile);
         let (shader, constants) = (variants.tiled, Vec::new());
@@ -121,23 +132,30 @@ impl Operands {
     }
 }
 
-/// Whether this device can run a tiling for this product.
+/// Whether this device can run a tiling for this product. Where it has cooperative matrices, tiles without them are as
+/// good as any: tuning finds out what is faster.
 pub(crate) fn fits(tiling: &Tiling, product: &Product, choices: &Choices) -> bool {
-    match (choices.family, tiling) {
-        (Family::Tiled, Tiling::Tiled { .. }) => tiling::fits(tiling, product, &choices.facts),
+    match (choices.product_family(product.element), tiling) {
+        (Family::Tiled | Family::Cooperative(_), Tiling::Tiled { .. }) => {
+            tiling::fits(tiling, product, &choices.facts)
+        }
         (Family::Broadcast, Tiling::Broadcast { block, rows_first }) => {
             let blocks = grid([product.rows, product.columns], *block);
             let known = block.iter().all(|side| [8, 16, 32].contains(side));
             known && !product.gated && (!rows_first || (blocks[2] == 1 && blocks[0] <= GRID_LIMIT))
         }
+        (Family::Cooperative(own), Tiling::Cooperative(fragments)) => own == *fragments && !product.gated,
         _ => false,
     }
 }
 
+/// More take longer than they gain.
+pub(crate) const MOST_CANDIDATES: usize = 8;
+
 /// What is worth timing for a product, besides the default.
 pub(crate) fn candidates(product: &Product, choices: &Choices) -> Vec<Tiling> {
-    let all = match choices.family {
-        Family::Tiled => tiling::candidates(product, choices),
+    let all = match choices.product_family(product.element) {
+        Family::Tiled | Family::Cooperative(_) => tiling::candidates(product, choices),
         Family::Broadcast => {
             let [_, columns] = broadcast_block(product.rows, product.columns);
             let blocks = [8, 16, 32].map(|rows| [rows, columns]);
@@ -146,6 +164,12 @@ pub(crate) fn candidates(product: &Product, choices: &Choices) -> Vec<Tiling> {
         }
     };
     all.into_iter().filter(|tiling| fits(tiling, product, choices)).collect()
+}
+
+/// How many values are read and written at once (the definition `WORD`): four, where all of these extents and places
+/// are multiples of it.
+pub(super) fn word(extents: &[u32]) -> u32 {
+    if extents.iter().all(|extent| extent.is_multiple_of(4)) { 4 } else { 1 }
 }
 
 /// Rows and columns of a workgroup of the `broadcast` family: many, since every load then serves many products,

@@ -1,5 +1,6 @@
 //! Tiles of the `tiled` family: which there are, which is chosen for a product, and which are worth trying.
 
+use super::product::MOST_CANDIDATES;
 use crate::gpu::choices::{Choices, DeviceClass, DeviceFacts, Product, Tiling};
 
 /// The definitions of the shaders that have a tile.
@@ -123,7 +124,6 @@ fn parts(tile: Tile, product: &Product, workgroups: u64) -> u32 {
 
 /// What is worth timing for a product, the default first: at most eight.
 pub(crate) fn candidates(product: &Product, choices: &Choices) -> Vec<Tiling> {
-    const MOST: usize = 8;
     let own = default(product, &choices.facts);
     let mut found = vec![own];
     let suitable = TILES.iter().filter(|tile| tile.runs_on(&choices.facts) && tile.suits(product));
@@ -142,7 +142,7 @@ pub(crate) fn candidates(product: &Product, choices: &Choices) -> Vec<Tiling> {
             }
         }
     }
-    found.truncate(MOST);
+    found.truncate(MOST_CANDIDATES);
     found
 }
 

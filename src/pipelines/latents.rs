@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
-use crate::image::write_whole;
+use crate::files::write_whole;
 
 /// The name of the tensor in a file.
 const NAME: &str = "latents";

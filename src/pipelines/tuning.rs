@@ -12,7 +12,7 @@ use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Gpu, Memory, Purpose};
 use crate::kernels::conv2d::{self, Conv2dConfig, Padding, conv2d};
 use crate::kernels::matmul::{self, matmul};
-use crate::kernels::product::candidates;
+use crate::kernels::product::{MOST_CANDIDATES, candidates};
 use crate::reference::case::Tolerance;
 use crate::tensor::{ElementType, Tensor};
 
@@ -158,7 +158,7 @@ pub fn tune(
         // What the recorder chooses by itself comes first: all others are compared with it.
         let default = bench.record(None)?.chosen()[0].tiling;
         let others = candidates(&product, choices).into_iter().filter(|tiling| *tiling != default);
-        let all: Vec<Tiling> = std::iter::once(default).chain(others).collect();
+        let all: Vec<Tiling> = std::iter::once(default).chain(others).take(MOST_CANDIDATES).collect();
         let tried = try_all(product, &all, deadline, |tiling| bench.play(tiling))?;
         told(&tried);
         tuning.products.push(tried);

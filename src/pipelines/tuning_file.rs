@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::gpu::Gpu;
 use crate::gpu::choices::Tuned;
 use crate::gpu::shader;
-use crate::image::write_whole;
 use crate::kernels::SHADERS;
 
 /// What tuned choices depend on: the device, its driver, and the shaders.
@@ -35,7 +35,7 @@ impl TuningKey {
         Self {
             adapter: description.name.clone(),
             backend: description.backend.clone(),
-            family: format!("{:?}", gpu.family()).to_lowercase(),
+            family: gpu.family().to_string(),
             driver: description.driver.clone(),
             shaders: format!("{:016x}", shader_hash()),
         }

@@ -145,14 +145,14 @@ fn usual_scale(head_size: usize) -> f32 {
 }
 
 /// Scores between about -200 and 200, all of them whole and so exact in `f32`: what is tested is the maximum.
-fn large_scores() -> Case {
-    let extents = Extents { images: 1, queries: 33, keys: 100, heads: 1, head_size: 4 };
+fn large_scores([queries, keys]: [usize; 2]) -> Case {
+    let extents = Extents { images: 1, queries, keys, heads: 1, head_size: 4 };
     let whole = |tokens: usize, seed| {
         let mut input = Input::random([1, tokens, 4], Role::Element, 3.0, seed);
         input.values.iter_mut().for_each(|value| *value = value.round());
         input
     };
-    let inputs = vec![whole(33, 1), whole(100, 2), Input::random([1, 100, 4], Role::Element, 1.0, 3)];
+    let inputs = vec![whole(queries, 1), whole(keys, 2), Input::random([1, keys, 4], Role::Element, 1.0, 3)];
     case("scores of some hundreds", extents, false, 4.0, inputs, APART)
 }
 
@@ -177,6 +177,7 @@ pub fn cases() -> Vec<Case> {
         plain("heads of 1", [1, 3], [35, 33], 1, false),
         plain("heads of 4", [1, 2], [33, 65], 4, false),
         plain("heads of 12", [1, 2], [31, 32], 12, false),
+        plain("heads of 33", [1, 2], [35, 50], 33, false),
         plain("heads of 80", [1, 2], [65, 70], 80, false),
         plain("heads of 160", [1, 2], [17, 64], 160, false),
         plain("head of 512", [1, 1], [6, 130], 512, false),
@@ -186,10 +187,13 @@ pub fn cases() -> Vec<Case> {
         plain("head of 161, causal", [1, 1], [70, 70], 161, true),
         plain("two images, three heads", [2, 3], [21, 45], 16, false),
         plain("300 keys", [1, 1], [40, 300], 40, false),
+        plain("130 queries, heads of 39", [1, 2], [130, 65], 39, false),
+        plain("130 queries, causal", [2, 1], [130, 130], 40, true),
         case("one tensor", itself, false, scale, vec![fused(4)], from_itself),
         case("one tensor, causal", itself, true, scale, vec![fused(4)], from_itself),
         case("keys and values in one tensor", text, false, scale, vec![fused(4), of_text(5)], from_text),
-        large_scores(),
+        large_scores([33, 100]),
+        large_scores([97, 100]),
         plain("9000 keys, head of 512", [1, 1], [1, 9000], 512, false),
     ]
 }

@@ -81,6 +81,9 @@ pub struct Tolerance {
     of_root_mean_square: f64,
 }
 
+/// One constant for all kernels.
+const SAFETY: f64 = 4.0;
+
 impl Tolerance {
     /// For an output stored as `element`, each value a sum of `terms` products in `f32`.
     ///
@@ -88,7 +91,6 @@ impl Tolerance {
     /// If it came out so loose that it would test nothing.
     #[must_use]
     pub fn reduction(element: ElementType, terms: usize) -> Self {
-        const SAFETY: f64 = 4.0;
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 terms")]
         let sum = match element {
             ElementType::U32 => 0.0, // whole numbers are right or wrong
@@ -99,6 +101,18 @@ impl Tolerance {
         let tolerance = Self { relative: SAFETY * element.epsilon(), of_root_mean_square: sum };
         assert!(tolerance.of_root_mean_square < 0.01, "a tolerance that tests something");
         tolerance
+    }
+
+    /// The same for a kernel that rounds the factors of its sums to `element` on the way, which the twin does not:
+    /// each product may be off by that much, and so may their sum.
+    ///
+    /// # Panics
+    /// If it came out so loose that it would test nothing.
+    #[must_use]
+    pub fn with_factors_rounded_to(self, element: ElementType) -> Self {
+        let of_root_mean_square = self.of_root_mean_square + SAFETY * element.epsilon();
+        assert!(of_root_mean_square < 0.01, "a tolerance that tests something");
+        Self { of_root_mean_square, ..self }
     }
 
     /// The largest deviation as a multiple of what is allowed: 1 is the limit.

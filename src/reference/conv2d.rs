@@ -230,6 +230,7 @@ pub fn cases() -> Vec<Case> {
         plain("padding wider than the image", [1, 2, 3, 4], 5, config([3, 3], 3, 4)),
         case("everything fused, in fours", [2, 7, 11, 20], Some(8), 68, config([3, 3], 2, 1), true),
         case("everything fused", [2, 7, 11, 18], Some(5), 66, config([3, 3], 2, 1), true),
+        case("multiples of four, everything fused", [2, 7, 11, 20], Some(36), 68, config([3, 3], 2, 1), true),
         plain("long sums", [1, 4, 5, 640], 33, same),
         plain("long sums in fours, more than a tile", [1, 9, 9, 68], 68, same),
         case("long sums, everything fused", [1, 3, 3, 640], Some(320), 4, same, true),

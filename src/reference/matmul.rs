@@ -137,6 +137,7 @@ pub fn cases() -> Vec<Case> {
         case("plain", [64, 32, 64], Activation::None, false),
         case("one value", [1, 1, 1], Activation::None, false),
         case("primes, everything fused", [67, 17, 131], Activation::Silu, true),
+        case("multiples of four, everything fused", [70, 36, 100], Activation::Silu, true),
         case("one row, gelu", [1, 320, 77], Activation::Gelu, true),
         case("one column, quick gelu", [129, 5, 1], Activation::QuickGelu, true),
         case("more rows than one dimension of the grid", [4_200_000, 1, 1], Activation::None, false),

@@ -20,7 +20,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
 pub(crate) fn command_of(name: &str, folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program(name));
     // What was tuned on this machine must not count.
-    command.current_dir(folder).env("DEEPCACHE_TUNING", folder.join("tuning.json")).args(arguments);
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kept");
+    command.current_dir(folder).env("DEEPCACHE_FOLDER", kept).args(arguments);
     command
 }
 

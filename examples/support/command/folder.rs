@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use deepcache::image::check_writable;
+use deepcache::files::check_writable;
 use deepcache::{Error, Result};
 
 /// A folder to be filled.
