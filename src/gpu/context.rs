@@ -37,7 +37,7 @@ const OPTIONAL: Features = Features::SHADER_F16
 
 impl Gpu {
     /// Opens an adapter: the preferred one, or the one that `wanted` names by its index in
-    /// [`list_adapters`] or by a part of its name (case does not matter).
+    /// [`list_adapters`](super::list_adapters) or by a part of its name (case does not matter).
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if there is none or none matches, [`Error::Device`] if the driver refuses.
