@@ -3,6 +3,7 @@
 mod analysis;
 mod cache;
 mod checks;
+mod choosing;
 mod diffusion;
 mod frame;
 mod latents;
@@ -12,6 +13,8 @@ mod request;
 mod run;
 mod statistics;
 mod table;
+mod tuning;
+mod tuning_file;
 
 pub use analysis::{Analysis, AnalysisOptions, BranchAnalysis, Stage};
 pub use diffusion::{DiffusionPipeline, Generation};
@@ -19,3 +22,5 @@ pub use latents::Latents;
 pub use loading::load_network;
 pub use request::{CacheOptions, Condition, LoadOptions, Progress, Request, StorageType};
 pub use statistics::{Statistics, StepKind, StepStatistics};
+pub use tuning::{Trial, TunedProduct, Tuning, tune};
+pub use tuning_file::{Lookup, TuningFile, TuningKey};
