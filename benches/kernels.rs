@@ -69,7 +69,6 @@ fn run(options: &Options) -> Result<()> {
     let element = element(options.dtype.as_deref(), gpu.has_f16() && !gpu.is_software())?;
     let adapter = gpu.description();
     eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
-    let device = options.device.as_deref();
     let peak = if options.csv { None } else { Some(Peak::measure(options, element, gpu.is_software())?) };
     let chosen = SHAPES.iter().filter(|shape| {
         let wanted = options.filter.as_ref().is_none_or(|filter| shape.operation.name().contains(filter));
