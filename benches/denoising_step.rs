@@ -13,7 +13,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use deepcache::gpu::recording::Recording;
 use deepcache::gpu::{Program, Purpose};
 use deepcache::models::OriginalDdpmConfig;
 use deepcache::models::latent_diffusion::LatentDiffusionConfig;
@@ -126,15 +125,15 @@ fn run(options: &Options) -> Result<()> {
         None => None,
     };
 
-    let mut once = Recording::new("condition").with_family(bench.gpu.family());
+    let mut once = bench.executor.recording("condition");
     unet.record_conditioning(&mut once, context.as_ref(), &conditioning)?;
-    let mut full = Recording::new("full").with_family(bench.gpu.family());
+    let mut full = bench.executor.recording("full");
     unet.record_full(&mut full, &sample, &conditioning, &[])?;
     let mut recordings = vec![once, full];
     for &branch in &options.branches {
         let kept = unet.kept_feature(branch, copies, height, width)?;
         bench.memory.allocate([&kept], Purpose::Cache)?;
-        let mut shallow = Recording::new("shallow").with_family(bench.gpu.family());
+        let mut shallow = bench.executor.recording("shallow");
         unet.record_shallow(&mut shallow, &sample, &conditioning, branch, &kept)?;
         recordings.push(shallow);
     }

@@ -15,7 +15,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use deepcache::gpu::recording::Recording;
 use deepcache::tensor::ElementType;
 use deepcache::{Error, Result};
 use shapes::{Operation, SHAPES, Shape};
@@ -70,7 +69,6 @@ fn run(options: &Options) -> Result<()> {
     let element = element(options.dtype.as_deref(), gpu.has_f16() && !gpu.is_software())?;
     let adapter = gpu.description();
     eprintln!("{} ({}, {}), values in {element:?}", adapter.name, adapter.backend, adapter.driver);
-    let device = options.device.as_deref();
     let peak = if options.csv { None } else { Some(Peak::measure(options, element, gpu.is_software())?) };
     let chosen = SHAPES.iter().filter(|shape| {
         let wanted = options.filter.as_ref().is_none_or(|filter| shape.operation.name().contains(filter));
@@ -172,7 +170,7 @@ impl Measured {
 /// Times one shape on a device of its own, so that nothing is left of the one before.
 fn measure(options: &Options, shape: &Shape, element: ElementType) -> Result<Measured> {
     let mut bench = Bench::open(options.device.as_deref())?;
-    let mut recording = Recording::new("bench").with_family(bench.gpu.family());
+    let mut recording = bench.executor.recording("bench");
     let _ = shape.operation.record(&mut bench, &mut recording, element)?;
     let cost = recording.cost();
     let started = Instant::now();

@@ -280,7 +280,9 @@ fn attention_broadcast(
     let value_base = image * params.key_count * params.value_width + params.first_value + head;
 
     // a causal query sees no key behind itself, so the blocks behind the last query are skipped
-    var key_end = params.key_count;
+    // The broadcast hides from the driver that this is a uniform: Mesa copies a shader for every dispatch whose loops
+    // end at one, and keeps the copies, which are large where loops over channels are written out.
+    var key_end = subgroupBroadcast(params.key_count, 0u);
     if CAUSAL {
         key_end = min(key_end, upper + HALVES * ROWS);
     }

@@ -8,7 +8,7 @@
 //! values   [N, Tk, value_width]  Element  head h begins at first_value + h * D
 //! output   [N, Tq, heads * D]    Element
 //!
-//! WIDTH is 4 if all of D and the places and widths of the heads are multiples of it, and 1 otherwise.
+//! WORD is 4 if all of D and the places and widths of the heads are multiples of it, and 1 otherwise.
 //!
 //! grid     (Tq / QUERIES, heads, N), rounded up: one workgroup of LANES lanes owns QUERIES queries of one head
 //! numbers  products of f16, so the weights of the keys are rounded; scores, running maximum and sums in f32; D is HEAD_SIZE
@@ -29,9 +29,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> queries: array<Pack>;
-@group(0) @binding(2) var<storage, read> keys: array<Pack>;
-@group(0) @binding(3) var<storage, read> values: array<Pack>;
+@group(0) @binding(1) var<storage, read> queries: array<Word>;
+@group(0) @binding(2) var<storage, read> keys: array<Word>;
+@group(0) @binding(3) var<storage, read> values: array<Word>;
 @group(0) @binding(4) var<storage, read_write> output: array<Element>;
 
 override CAUSAL: bool = false;
@@ -121,14 +121,14 @@ fn attention_cooperative(
     let member = lane % ROW_LANES;
 
     let query_base = image * params.query_count * params.query_width + params.first_query + head;
-    for (var i = lane * WIDTH; i < QUERIES * CHANNELS; i += LANES * WIDTH) {
+    for (var i = lane * WORD; i < QUERIES * CHANNELS; i += LANES * WORD) {
         let query = first_query + i / CHANNELS;
         let channel = i % CHANNELS;
-        var pack = Pack();
+        var word = Word();
         if query < params.query_count && channel < HEAD_SIZE {
-            pack = queries[(query_base + query * params.query_width + channel) / WIDTH];
+            word = queries[(query_base + query * params.query_width + channel) / WORD];
         }
-        stage_left(i / CHANNELS * STRIDE + channel, pack);
+        stage_left(i / CHANNELS * STRIDE + channel, word);
     }
     for (var i = lane; i < QUERIES * SUM_STRIDE; i += LANES) {
         sums[i] = 0.0;
@@ -150,14 +150,14 @@ fn attention_cooperative(
     }
 
     for (var first_key = 0u; first_key < key_end; first_key += KEYS) {
-        for (var i = lane * WIDTH; i < KEYS * CHANNELS; i += LANES * WIDTH) {
+        for (var i = lane * WORD; i < KEYS * CHANNELS; i += LANES * WORD) {
             let key = first_key + i / CHANNELS;
             let channel = i % CHANNELS;
-            var pack = Pack();
+            var word = Word();
             if key < key_end && channel < HEAD_SIZE {
-                pack = keys[(key_base + key * params.key_width + channel) / WIDTH];
+                word = keys[(key_base + key * params.key_width + channel) / WORD];
             }
-            stage_right(i / CHANNELS * STRIDE + channel, pack);
+            stage_right(i / CHANNELS * STRIDE + channel, word);
         }
         workgroupBarrier();
         multiply_keys(subgroup, subgroups);
@@ -172,15 +172,15 @@ fn attention_cooperative(
             }
             partial[j * LANES + lane] = highest;
         }
-        for (var i = lane * WIDTH; i < KEYS * CHANNELS; i += LANES * WIDTH) {
+        for (var i = lane * WORD; i < KEYS * CHANNELS; i += LANES * WORD) {
             // 0 behind the last key too: its weight is 0, but 0 times what lies there need not be
             let key = first_key + i / CHANNELS;
             let channel = i % CHANNELS;
-            var pack = Pack();
+            var word = Word();
             if key < key_end && channel < HEAD_SIZE {
-                pack = values[(value_base + key * params.value_width + channel) / WIDTH];
+                word = values[(value_base + key * params.value_width + channel) / WORD];
             }
-            stage_right(i / CHANNELS * STRIDE + channel, pack);
+            stage_right(i / CHANNELS * STRIDE + channel, word);
         }
         workgroupBarrier();
         for (var j = 0u; j < LANE_ROWS; j += 1u) {

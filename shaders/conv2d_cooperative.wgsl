@@ -14,7 +14,7 @@
 //! residual  [N, OH, OW, O]            Element  read if HAS_RESIDUAL
 //! output    [N, OH, OW, O]            Element
 //!
-//! WIDTH is 4 if C1, C2 and O are multiples of it, and 1 otherwise.
+//! WORD is 4 if C1, C2 and O are multiples of it, and 1 otherwise.
 //!
 //! grid     (O / 64, N * OH * OW / 64, 1), rounded up: one workgroup of LANES lanes owns 64 pixels x 64 channels
 //! numbers  products of f16, sums in f32; fragments of EDGE x EDGE values
@@ -38,9 +38,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<Pack>;
-@group(0) @binding(2) var<storage, read> second: array<Pack>;
-@group(0) @binding(3) var<storage, read> weight: array<Pack>;
+@group(0) @binding(1) var<storage, read> input: array<Word>;
+@group(0) @binding(2) var<storage, read> second: array<Word>;
+@group(0) @binding(3) var<storage, read> weight: array<Word>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 @group(0) @binding(5) var<storage, read> time: array<Element>;
 @group(0) @binding(6) var<storage, read> step: array<u32>;
@@ -57,25 +57,25 @@ const OUTSIDE: u32 = 0xffffffffu;
 /// For each row of the tile, the pixel [N * H * W] that the present tap reads, or OUTSIDE.
 var<workgroup> pixels: array<u32, TILE>;
 
-fn load_pixel(row: u32, channel: u32) -> Pack {
+fn load_pixel(row: u32, channel: u32) -> Word {
     let pixel = pixels[row];
     if pixel == OUTSIDE {
-        return Pack();
+        return Word();
     }
     if channel < params.channels {
-        return input[(pixel * params.channels + channel) / WIDTH];
+        return input[(pixel * params.channels + channel) / WORD];
     }
     if HAS_SECOND && channel < params.channels + params.second_channels {
-        return second[(pixel * params.second_channels + channel - params.channels) / WIDTH];
+        return second[(pixel * params.second_channels + channel - params.channels) / WORD];
     }
-    return Pack();
+    return Word();
 }
 
-fn load_weight(term: u32, inside: bool, column: u32) -> Pack {
+fn load_weight(term: u32, inside: bool, column: u32) -> Word {
     if inside && column < params.columns {
-        return weight[(term * params.columns + column) / WIDTH];
+        return weight[(term * params.columns + column) / WORD];
     }
-    return Pack();
+    return Word();
 }
 
 fn store_one(row: u32, column: u32, sum: f32) {
@@ -133,7 +133,7 @@ fn conv2d_cooperative(
 
                 for (var first_channel = 0u; first_channel < channels; first_channel += DEPTH) {
                     // stage: neighbouring lanes read neighbouring channels of a pixel, and columns of a term
-                    for (var i = lane * WIDTH; i < TILE * DEPTH; i += LANES * WIDTH) {
+                    for (var i = lane * WORD; i < TILE * DEPTH; i += LANES * WORD) {
                         let pixel_row = i / DEPTH;
                         let pixel_channel = i % DEPTH;
                         stage_left(

@@ -8,7 +8,7 @@
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
 //!
-//! WIDTH is 4 if K and N are multiples of it, and 1 otherwise.
+//! WORD is 4 if K and N are multiples of it, and 1 otherwise.
 //!
 //! grid     (N / 64, M / 64, 1), rounded up; more rows than y holds go on along z: one workgroup of LANES lanes owns 64x64 outputs
 //! numbers  products of f16, sums in f32; fragments of EDGE x EDGE values
@@ -22,8 +22,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<Pack>;
-@group(0) @binding(2) var<storage, read> weight: array<Pack>;
+@group(0) @binding(1) var<storage, read> input: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<Word>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Element>;
 @group(0) @binding(5) var<storage, read_write> output: array<Element>;
@@ -31,18 +31,18 @@ struct Params {
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
 
-fn load_input(row: u32, term: u32) -> Pack {
+fn load_input(row: u32, term: u32) -> Word {
     if row < params.rows && term < params.terms {
-        return input[(row * params.terms + term) / WIDTH];
+        return input[(row * params.terms + term) / WORD];
     }
-    return Pack();
+    return Word();
 }
 
-fn load_weight(term: u32, column: u32) -> Pack {
+fn load_weight(term: u32, column: u32) -> Word {
     if term < params.terms && column < params.columns {
-        return weight[(term * params.columns + column) / WIDTH];
+        return weight[(term * params.columns + column) / WORD];
     }
-    return Pack();
+    return Word();
 }
 
 fn store_one(row: u32, column: u32, sum: f32) {
@@ -79,7 +79,7 @@ fn matmul_cooperative(
         var sums = Sums();
         for (var first_term = 0u; first_term < params.terms; first_term += DEPTH) {
             // stage: neighbouring lanes read neighbouring terms of a row, and neighbouring columns of a term
-            for (var i = lane * WIDTH; i < TILE * DEPTH; i += LANES * WIDTH) {
+            for (var i = lane * WORD; i < TILE * DEPTH; i += LANES * WORD) {
                 let input_row = i / DEPTH;
                 let input_term = i % DEPTH;
                 stage_left(

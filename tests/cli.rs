@@ -118,6 +118,41 @@ fn devices_are_listed_one_a_line_without_a_prompt() {
 }
 
 #[test]
+fn tuning_is_kept_used_and_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let mut command = command(folder.path(), &short(more));
+        let output = command.env("DEEPCACHE_FOLDER", folder.path().join("kept")).output().unwrap();
+        succeeded(&output);
+        text(&output.stderr)
+    };
+    let file = folder.path().join("kept/tuning.json");
+    let said = run(&["--tune=1", "--choices"]);
+    assert!(said.contains("tuning.json"), "{said}");
+    assert!(said.contains("conv2d 3x3") && said.contains(" ms"), "{said}");
+    let kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let tuned = kept["tables"][0]["products"].as_object().unwrap().len();
+
+    let said = run(&["--choices"]);
+    assert_eq!(said.matches("(tuned)").count(), tuned, "{said}");
+    assert!(said.contains("(default)") && !said.contains("warning"), "{said}");
+
+    let other = fs::read_to_string(&file).unwrap().replacen("\"driver\": \"", "\"driver\": \"old ", 1);
+    fs::write(&file, other).unwrap();
+    let said = run(&["--quiet", "--choices"]);
+    assert!(said.contains("warning") && said.contains("old ") && said.contains("--tune"), "{said}");
+    assert!(!said.contains("(tuned)"), "{said}");
+
+    fs::write(&file, "{").unwrap();
+    let said = run(&["--quiet"]);
+    assert!(said.contains("warning") && said.contains("tuning.json"), "{said}");
+    for seconds in ["--tune=0", "--tune=-1", "--tune=NaN", "--tune=4000"] {
+        let output = command(folder.path(), &short(&[seconds])).output().unwrap();
+        failed(seconds, &output, 2, &["--tune", "3600"]);
+    }
+}
+
+#[test]
 fn quiet_runs_write_files_and_say_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let arguments =

@@ -22,7 +22,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use command::{Folder, check_names, interrupt, list_devices, program};
+use command::{Folder, check_names, interrupt, list_devices, program, save_pipelines};
 use deepcache::Result;
 use deepcache::files::write_whole;
 use deepcache::weights::ModelFiles;
@@ -61,7 +61,9 @@ fn run(options: &Options) -> Result<()> {
         options.model.introduce(&pipeline);
     }
 
-    let findings = task.work(&mut pipeline, &stopped)?;
+    let findings = task.work(&mut pipeline, &stopped);
+    save_pipelines(pipeline.gpu());
+    let findings = findings?;
     let recommended = recommendations(&findings.profile)?;
     let adapter = pipeline.gpu().description();
     let report = Report {

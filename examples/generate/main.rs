@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use command::{check_names, interrupt, list_devices, program, progress_bar};
+use command::{check_names, interrupt, list_devices, program, progress_bar, save_pipelines, tune};
 use deepcache::files::{check_writable, write_whole};
 use deepcache::pipelines::{Generation, Latents, Request};
 use deepcache::weights::ModelFiles;
@@ -31,6 +31,7 @@ fn run(options: &Options) -> Result<()> {
         return list_devices();
     }
     options.model.load_options()?;
+    let budget = options.budget()?;
     let mut request = options.request(ModelFiles::open(&options.model.model)?.kind())?;
     if let Some(path) = &options.latents {
         let latents = Latents::read(path)?;
@@ -61,6 +62,14 @@ fn run(options: &Options) -> Result<()> {
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
     let cache = options.cache.choose(&pipeline, &request)?;
     request.cache = cache.as_ref().map(|cache| cache.options.clone());
+    if let Some(budget) = budget {
+        tune(&mut pipeline, &request, budget, options.quiet)?;
+    }
+    if options.choices {
+        for choice in pipeline.choices(&request)? {
+            eprintln!("{choice}");
+        }
+    }
     if options.profile {
         pipeline.start_profile();
     }
@@ -78,6 +87,7 @@ fn run(options: &Options) -> Result<()> {
         if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
+    save_pipelines(pipeline.gpu());
     let generation = outcome?;
     for warning in &generation.warnings {
         eprintln!("warning: {warning}");

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use deepcache::pipelines::{Condition, Request};
@@ -69,12 +70,31 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Files and reports")]
     pub profile: bool,
 
+    /// Print how every matrix product is cut into workgroups, and whether that is the default or was tuned.
+    #[arg(long, help_heading = "Files and reports")]
+    pub choices: bool,
+
+    /// First measure, in about so many seconds, which way of cutting matrix products is fastest on this device, and
+    /// keep that in the system's folder for caches, for later runs; pictures change by rounding.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "10",
+        help_heading = "Device")]
+    tune: Option<f64>,
+
     /// Print nothing but errors and warnings.
     #[arg(long, short, help_heading = "Files and reports")]
     pub quiet: bool,
 }
 
 impl Options {
+    /// How long to tune, if at all.
+    pub(crate) fn budget(&self) -> Result<Option<Duration>> {
+        let seconds = |seconds: f64| match Duration::try_from_secs_f64(seconds) {
+            Ok(budget) if !budget.is_zero() && seconds <= 3600.0 => Ok(budget),
+            _ => Err(Error::option("tune", format!("expected up to 3600 seconds, found {seconds}"))),
+        };
+        self.tune.map(seconds).transpose()
+    }
+
     /// The request, but for what depends on the loaded model: the cache.
     pub(crate) fn request(&self, kind: ModelKind) -> Result<Request> {
         self.conditions.check(&self.model.model, kind, self.prompt.is_some())?;

@@ -29,7 +29,7 @@ mod table;
 use std::process::ExitCode;
 
 use checker::Checker;
-use command::{Folder, check_names, interrupt, list_devices, program, progress_bar};
+use command::{Folder, check_names, interrupt, list_devices, program, progress_bar, save_pipelines};
 use deepcache::Result;
 use deepcache::deepcache::CacheProfile;
 use deepcache::files::write_whole;
@@ -85,6 +85,7 @@ fn run(options: &Options) -> Result<()> {
     };
     let outcome = plan.run(&mut runner, &mut findings, &tell);
     bar.finish();
+    save_pipelines(pipeline.gpu());
     for note in &findings.notes {
         eprintln!("left out: {note}");
     }

@@ -1,41 +1,16 @@
-//! Adapter, device, limits, and how the driver's errors come back.
+//! Device, limits, and how the driver's errors come back.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use wgpu::{Backend, DeviceType, Features};
+use wgpu::{DeviceType, Features};
 
-use super::choice::Choice;
+use super::adapters::{AdapterDescription, adapters, binding_limit, choose, describe};
+use super::choices::{Choices, DeviceClass, DeviceFacts, Family, Fragments};
 use super::cooperative::{self, Facts};
+use super::environment::Environment;
 use super::pipeline_cache::PipelineCache;
-use super::recording::{Family, Fragments};
 use crate::error::{Error, Result};
-
-/// An adapter, as a person chooses one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdapterDescription {
-    /// Its place in the list; `--device INDEX`.
-    pub index: usize,
-    /// Name of the device.
-    pub name: String,
-    /// Graphics interface: `vulkan`, `metal` or `dx12`.
-    pub backend: String,
-    /// Name and version of the driver.
-    pub driver: String,
-    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software` or `other`.
-    pub kind: &'static str,
-    /// Whether values can be stored as 16-bit floats.
-    pub f16: bool,
-    /// The largest tensor that it can bind, in bytes.
-    pub binding_limit: u64,
-}
-
-impl std::fmt::Display for AdapterDescription {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} ({}, {}, {}", self.index, self.name, self.kind, self.backend, self.driver)?;
-        f.write_str(if self.f16 { ", f16)" } else { ", no f16)" })
-    }
-}
 
 /// One adapter with its device and queue.
 #[derive(Debug)]
@@ -45,7 +20,6 @@ pub struct Gpu {
     description: AdapterDescription,
     features: Features,
     limits: wgpu::Limits,
-    software: bool,
     subgroup_size: Option<u32>,
     cooperative: std::result::Result<Fragments, String>,
     family: Family,
@@ -61,60 +35,9 @@ const OPTIONAL: Features = Features::SHADER_F16
     .union(Features::TIMESTAMP_QUERY)
     .union(Features::PIPELINE_CACHE);
 
-fn adapters() -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    let instance = wgpu::Instance::new(descriptor);
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    adapters.sort_by_key(|adapter| preference(&adapter.get_info()));
-    adapters
-}
-
-/// High-performance hardware first, software last; Vulkan and Metal before DX12.
-fn preference(info: &wgpu::AdapterInfo) -> (u8, u8) {
-    let kind = match info.device_type {
-        DeviceType::DiscreteGpu => 0,
-        DeviceType::IntegratedGpu => 1,
-        DeviceType::VirtualGpu => 2,
-        DeviceType::Other => 3,
-        DeviceType::Cpu => 4,
-    };
-    (kind, u8::from(info.backend == Backend::Dx12))
-}
-
-fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterDescription {
-    let info = adapter.get_info();
-    let limits = adapter.limits();
-    AdapterDescription {
-        index,
-        name: info.name.clone(),
-        backend: info.backend.to_str().to_owned(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        kind: match info.device_type {
-            DeviceType::DiscreteGpu => "discrete GPU",
-            DeviceType::IntegratedGpu => "integrated GPU",
-            DeviceType::VirtualGpu => "virtual GPU",
-            DeviceType::Cpu => "software",
-            DeviceType::Other => "other",
-        },
-        f16: adapter.features().contains(Features::SHADER_F16),
-        binding_limit: binding_limit(&limits),
-    }
-}
-
-fn binding_limit(limits: &wgpu::Limits) -> u64 {
-    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
-}
-
-/// The adapters of this machine, the preferred one first.
-#[must_use]
-pub fn list_adapters() -> Vec<AdapterDescription> {
-    adapters().iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
-}
-
 impl Gpu {
     /// Opens an adapter: the preferred one, or the one that `wanted` names by its index in
-    /// [`list_adapters`] or by a part of its name (case does not matter).
+    /// [`list_adapters`](super::list_adapters) or by a part of its name (case does not matter).
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if there is none or none matches, [`Error::Device`] if the driver refuses.
@@ -133,17 +56,17 @@ impl Gpu {
             });
         };
         let (adapter, description) = (&adapters[position], descriptions[position].clone());
-        let choice = Choice::from_environment()?;
+        let environment = Environment::read()?;
         let software = adapter.get_info().device_type == DeviceType::Cpu;
-        let proven = choice
+        let proven = environment
             .wants_cooperative(software)
-            .and_then(|()| Facts::of(adapter).fragments(choice.edge))
+            .and_then(|()| Facts::of(adapter).fragments(environment.edge))
             .and_then(|fragments| Self::with_cooperative(adapter, description.clone(), fragments));
         let mut gpu = match proven {
             Ok(gpu) => gpu,
             Err(reason) => Self::from_adapter(adapter, description, Err(reason))?,
         };
-        gpu.family = choice.family(&gpu)?;
+        gpu.family = environment.family(&gpu)?;
         Ok(gpu)
     }
 
@@ -194,7 +117,6 @@ impl Gpu {
             }
         });
         let info = adapter.get_info();
-        let software = info.device_type == DeviceType::Cpu;
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let subgroup_size =
             (features.contains(Features::SUBGROUP) && fixed).then_some(info.subgroup_min_size);
@@ -205,7 +127,6 @@ impl Gpu {
             description,
             features,
             limits,
-            software,
             subgroup_size,
             cooperative,
             family,
@@ -219,6 +140,29 @@ impl Gpu {
     #[must_use]
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// What kernels are chosen by, before anything is tuned.
+    #[must_use]
+    pub fn choices(&self) -> Choices {
+        Choices { family: self.family, facts: self.facts(), ..Choices::default() }
+    }
+
+    fn facts(&self) -> DeviceFacts {
+        let class = match self.info.device_type {
+            DeviceType::DiscreteGpu | DeviceType::VirtualGpu | DeviceType::Other => DeviceClass::Discrete,
+            DeviceType::IntegratedGpu => DeviceClass::Integrated,
+            DeviceType::Cpu => DeviceClass::Software,
+        };
+        let limits = &self.limits;
+        DeviceFacts {
+            class,
+            workgroup_lanes: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            subgroups: self.features.contains(Features::SUBGROUP),
+        }
     }
 
     /// The families that this adapter can run.
@@ -253,7 +197,7 @@ impl Gpu {
     /// Whether the adapter is a program on the CPU, without a watchdog.
     #[must_use]
     pub fn is_software(&self) -> bool {
-        self.software
+        self.info.device_type == DeviceType::Cpu
     }
 
     pub(super) fn has_timestamps(&self) -> bool {
@@ -353,45 +297,11 @@ fn keep_first(sink: &Mutex<Option<Error>>, error: Error) {
     sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
 }
 
-fn choose(descriptions: &[AdapterDescription], wanted: &str) -> Option<usize> {
-    if let Ok(index) = wanted.parse::<usize>() {
-        return descriptions.get(index).map(|description| description.index);
-    }
-    let wanted = wanted.to_lowercase();
-    descriptions.iter().position(|description| description.name.to_lowercase().contains(&wanted))
-}
-
 fn from_wgpu(action: &str, error: wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: action.to_owned(), bytes: 0 },
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
             Error::device(action, description)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn description(index: usize, name: &str) -> AdapterDescription {
-        AdapterDescription {
-            index,
-            name: name.to_owned(),
-            backend: "vulkan".to_owned(),
-            driver: "driver 1".to_owned(),
-            kind: "discrete GPU",
-            f16: true,
-            binding_limit: 1 << 27,
-        }
-    }
-
-    #[test]
-    fn adapters_are_chosen_by_index_or_part_of_the_name() {
-        let all = [description(0, "Radeon RX"), description(1, "llvmpipe (LLVM 15)")];
-        assert_eq!(choose(&all, "1"), Some(1));
-        assert_eq!(choose(&all, "LLVMPIPE"), Some(1));
-        assert_eq!(choose(&all, "2"), None);
-        assert_eq!(choose(&all, "geforce"), None);
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use half::f16;
 use wgpu::{Backend, CooperativeMatrixProperties, CooperativeScalarType, Features};
 
+use super::choices::{Family, Fragments};
 use super::context::Gpu;
 use super::executor::Executor;
 use super::memory::{Memory, Purpose};
-use super::recording::{Family, Fragments, Recording};
+use super::recording::Recording;
 use crate::error::Result;
 use crate::kernels::attention::{AttentionConfig, View, attention};
 use crate::kernels::matmul::{Epilogue, matmul};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::choices::{Choices, Tuned};
 use super::context::Gpu;
 use super::memory::{Memory, read_buffer};
 use super::pipelines::Pipelines;
@@ -50,6 +51,7 @@ struct InFlight {
 #[derive(Debug)]
 pub struct Executor {
     gpu: Arc<Gpu>,
+    choices: Arc<Choices>,
     pipelines: Pipelines,
     mode: PlanMode,
     plan: SlotPlan,
@@ -67,6 +69,7 @@ impl Executor {
     pub fn new(gpu: Arc<Gpu>) -> Self {
         let queries = gpu.has_timestamps().then(|| query_set(&gpu, QUERIES));
         Self {
+            choices: Arc::new(gpu.choices()),
             gpu,
             pipelines: Pipelines::default(),
             mode: PlanMode::default(),
@@ -83,7 +86,18 @@ impl Executor {
     /// A new recording whose kernels suit this GPU.
     #[must_use]
     pub fn recording(&self, name: &str) -> Recording {
-        Recording::new(name).with_family(self.gpu.family())
+        Recording::new(name).with_choices(Arc::clone(&self.choices))
+    }
+
+    /// What the next recordings' kernels are chosen by.
+    #[must_use]
+    pub fn choices(&self) -> &Choices {
+        &self.choices
+    }
+
+    /// From the next recording on, products are cut as was found best by tuning.
+    pub fn set_tuned(&mut self, tuned: Tuned) {
+        Arc::make_mut(&mut self.choices).tuned = tuned;
     }
 
     /// How the next [`Executor::prepare`] plans memory.

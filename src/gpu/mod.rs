@@ -1,11 +1,13 @@
-//! The device layer. Only this module, without [`recording`] and [`shader`], imports wgpu.
+//! The device layer. Only this module, without [`choices`], [`recording`] and [`shader`], imports wgpu.
 //!
 //! [`Gpu`] is one adapter with its device and queue; [`Memory`] holds what outlives a recording;
 //! an [`Executor`] turns recordings into [`Program`]s over shared slots and plays them.
 
-mod choice;
+mod adapters;
+pub mod choices;
 mod context;
 mod cooperative;
+mod environment;
 mod executor;
 mod memory;
 mod pipeline_cache;
@@ -16,7 +18,8 @@ pub mod recording;
 pub mod shader;
 mod slots;
 
-pub use context::{AdapterDescription, Gpu, list_adapters};
+pub use adapters::{AdapterDescription, list_adapters};
+pub use context::Gpu;
 pub use executor::{Executor, Play};
 pub use memory::{Memory, PendingRead, Purpose};
 pub use profiler::{Profile, ProfileRow};

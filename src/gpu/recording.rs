@@ -1,31 +1,11 @@
 //! A list of commands over tensor proxies. Touches no device and reads nothing back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::choices::{Choice, Choices, Family};
 use super::shader::Shader;
 use crate::tensor::{ElementType, External, Shape, Storage, Tensor};
-
-/// A way to write kernels; a device profile picks one, and each recorder its variant for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// Registers and workgroup memory: every GPU.
-    #[default]
-    Tiled,
-    /// Workgroups of one 8-lane subgroup that broadcasts in registers: software adapters, where a lane is a lane
-    /// of the CPU's vectors and workgroup memory is slow.
-    Broadcast,
-    /// Products on cooperative matrices, which GPUs call tensor cores: where they multiply values of 16 bits.
-    Cooperative(Fragments),
-}
-
-/// The cooperative matrices of a device, and the workgroups that suit them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fragments {
-    /// Rows, columns and terms of a matrix: 8 or 16.
-    pub edge: u32,
-    /// Lanes of a workgroup: four subgroups, or more where the size of a subgroup is not known beforehand.
-    pub lanes: u32,
-}
 
 /// How a command uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,7 +76,8 @@ pub struct Recording {
     transients: Vec<Transient>,
     scope: Vec<String>,
     marks: Vec<(String, Tensor)>,
-    family: Family,
+    choices: Arc<Choices>,
+    chosen: Vec<Choice>,
 }
 
 impl Recording {
@@ -110,30 +91,53 @@ impl Recording {
             transients: Vec::new(),
             scope: vec![name.into()],
             marks: Vec::new(),
-            family: Family::default(),
+            choices: Arc::default(),
+            chosen: Vec::new(),
         }
     }
 
     /// The same recording, whose kernels are chosen from `family` where they have a variant for it.
     #[must_use]
-    pub fn with_family(mut self, family: Family) -> Self {
-        self.family = family;
+    pub fn with_family(self, family: Family) -> Self {
+        self.with_choices(Arc::new(Choices::from(family)))
+    }
+
+    /// The same recording, whose kernels are chosen by `choices`.
+    #[must_use]
+    pub fn with_choices(mut self, choices: Arc<Choices>) -> Self {
+        self.choices = choices;
         self
     }
 
     /// The family that kernels are chosen from.
     #[must_use]
     pub fn family(&self) -> Family {
-        self.family
+        self.choices.family
     }
 
-    /// The family that products of such values are chosen from: cooperative matrices multiply 16-bit values only.
+    /// What kernels are chosen by.
+    #[must_use]
+    pub fn choices(&self) -> &Arc<Choices> {
+        &self.choices
+    }
+
+    /// How each of its matrix products is cut into workgroups, in the order in which they came first.
+    #[must_use]
+    pub fn chosen(&self) -> &[Choice] {
+        &self.chosen
+    }
+
+    /// Notes what was chosen for a product.
+    pub(crate) fn note(&mut self, choice: Choice) {
+        if !self.chosen.contains(&choice) {
+            self.chosen.push(choice);
+        }
+    }
+
+    /// The family that products of such values are chosen from.
     #[must_use]
     pub fn product_family(&self, element: ElementType) -> Family {
-        match self.family {
-            Family::Cooperative(_) if element != ElementType::F16 => Family::Tiled,
-            family => family,
-        }
+        self.choices.product_family(element)
     }
 
     /// Its commands in order.

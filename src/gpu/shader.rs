@@ -4,6 +4,13 @@ use std::fmt::Write as _;
 
 use crate::tensor::ElementType;
 
+/// Texts that no shader names, since they follow from its element type and its definitions.
+pub(crate) const COMMON: [&str; 3] = [
+    include_str!("../../shaders/shared/cooperative_matrix.wgsl"),
+    include_str!("../../shaders/shared/element_f32.wgsl"),
+    include_str!("../../shaders/shared/element_f16.wgsl"),
+];
+
 /// One shader file with one entry point of the same name.
 #[derive(Debug)]
 pub struct Shader {
@@ -11,8 +18,8 @@ pub struct Shader {
     pub name: &'static str,
     /// Text of the file.
     pub source: &'static str,
-    /// Texts put in front of it, besides the element prelude. Those that the definition `EDGE` or
-    /// `WIDTH` chooses between come first, in pairs.
+    /// Texts put in front of it, besides the element prelude. Those that a definition chooses between come first, in
+    /// pairs: fragments of 8x8 and 16x16 for `EDGE`, `word_1` and `word_4` for `WORD`.
     pub preludes: &'static [&'static str],
     /// Names of its bindings from binding 1 on; binding 0 is `params`.
     pub bindings: &'static [&'static str],
@@ -24,8 +31,8 @@ pub struct Shader {
 const EDGE: &str = "EDGE";
 
 /// Definitions whose value also chooses a prelude, since it changes types: each takes the next two of
-/// [`Shader::preludes`], for its first and its second value.
-const CHOOSING: [(&str, [u32; 2]); 2] = [(EDGE, [8, 16]), ("WIDTH", [1, 4])];
+/// [`Shader::preludes`], for its first and its second value. `WORD` says how many values are read and written at once.
+const CHOOSING: [(&str, [u32; 2]); 2] = [(EDGE, [8, 16]), ("WORD", [1, 4])];
 
 impl Shader {
     /// Whether it needs a device with cooperative matrices, and values of 16 bits.
@@ -41,14 +48,15 @@ impl Shader {
     #[must_use]
     pub fn assemble(&self, element: ElementType, values: &[u32]) -> String {
         assert_eq!(values.len(), self.definitions.len(), "{}: definitions", self.name);
+        let [cooperative_matrix, element_f32, element_f16] = COMMON;
         let mut text = String::new();
         if self.is_cooperative() {
             // directives come before all declarations, those of the element prelude too
-            text.push_str(include_str!("../../shaders/shared/cooperative_matrix.wgsl"));
+            text.push_str(cooperative_matrix);
         }
         text.push_str(match element {
-            ElementType::F16 => include_str!("../../shaders/shared/element_f16.wgsl"),
-            ElementType::F32 | ElementType::U32 => include_str!("../../shaders/shared/element_f32.wgsl"),
+            ElementType::F16 => element_f16,
+            ElementType::F32 | ElementType::U32 => element_f32,
         });
         let mut preludes = self.preludes;
         for (name, value) in self.definitions.iter().zip(values) {

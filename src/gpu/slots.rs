@@ -53,16 +53,16 @@ pub fn plan_slots(recordings: &[&Recording], mode: PlanMode) -> SlotPlan {
     let mut assignment: Vec<Vec<Option<usize>>> =
         recordings.iter().map(|recording| vec![None; recording.transients().len()]).collect();
 
-    // Largest first: each takes the smallest slot in which its life meets no other.
+    // Largest first: each fills the narrowest gap that its life fits into, so that wide ones stay for longer lives.
     let mut order: Vec<&Life> = lives.iter().collect();
     order.sort_by_key(|life| (std::cmp::Reverse(life.bytes), life.first));
     let mut slots: Vec<(u64, Vec<(usize, usize)>)> = Vec::new();
     for life in order {
-        let free = slots.iter().rposition(|(_, taken)| {
-            mode == PlanMode::Shared
-                && taken.iter().all(|&(first, last)| life.last < first || last < life.first)
+        let gaps = slots.iter().enumerate().filter_map(|(slot, (bytes, taken))| {
+            let gap = gap(life, taken, end).filter(|_| mode == PlanMode::Shared)?;
+            Some((gap, *bytes, slot))
         });
-        let slot = free.unwrap_or_else(|| {
+        let slot = gaps.min().map(|(.., slot)| slot).unwrap_or_else(|| {
             slots.push((life.bytes, Vec::new()));
             slots.len() - 1
         });
@@ -70,6 +70,21 @@ pub fn plan_slots(recordings: &[&Recording], mode: PlanMode) -> SlotPlan {
         assignment[life.recording][life.transient] = Some(slot);
     }
     SlotPlan { slots: slots.into_iter().map(|(bytes, _)| bytes).collect(), assignment, largest_live_set }
+}
+
+/// How long a slot with these lives is free around another; `None` if it is not.
+fn gap(life: &Life, taken: &[(usize, usize)], end: usize) -> Option<usize> {
+    let (mut from, mut to) = (0, end);
+    for &(first, last) in taken {
+        if last < life.first {
+            from = from.max(last + 1);
+        } else if life.last < first {
+            to = to.min(first);
+        } else {
+            return None;
+        }
+    }
+    Some(to - from)
 }
 
 fn lives(recordings: &[&Recording]) -> (Vec<Life>, usize) {
@@ -177,6 +192,17 @@ mod tests {
         let plan = plan_slots(&[&a, &b], PlanMode::Shared);
         assert_eq!(plan.bytes(), 120);
         assert_eq!(plan_slots(&[&a, &b], PlanMode::BufferPerTensor).bytes(), 260);
+    }
+
+    #[test]
+    fn a_tensor_fills_the_narrowest_gap_that_it_fits_into() {
+        let life = |first, last| Life { recording: 0, transient: 0, bytes: 1, first, last };
+        let taken = [(2, 3), (7, 9)];
+        assert_eq!(gap(&life(4, 5), &taken, 20), Some(3));
+        assert_eq!(gap(&life(0, 1), &taken, 20), Some(2));
+        assert_eq!(gap(&life(10, 10), &taken, 20), Some(10));
+        assert_eq!(gap(&life(3, 4), &taken, 20), None);
+        assert_eq!(gap(&life(6, 7), &taken, 20), None);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::product::word;
 use super::{GRID_LIMIT, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Family, Fragments, Recording};
+use crate::gpu::choices::{DeviceFacts, Family, Fragments};
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
 
@@ -17,9 +19,9 @@ const LARGEST_HEAD: usize = 1024;
 pub static FLASH: Shader = Shader {
     name: "attention_flash",
     source: source!("attention_flash"),
-    preludes: &[],
+    preludes: &[source!(shared "word_1"), source!(shared "word_4")],
     bindings: &["queries", "keys", "values", "output"],
-    definitions: &["HEAD_SIZE", "QUERIES"],
+    definitions: &["WORD", "HEAD_SIZE", "QUERIES", "LANES", "VALUE_KEYS"],
 };
 
 /// The `broadcast` family: blocks of queries and keys as `gemm_block` multiplies them, all sums in registers.
@@ -47,11 +49,12 @@ pub static COOPERATIVE: Shader = Shader {
     preludes: &[
         source!(shared "fragments_8"),
         source!(shared "fragments_16"),
-        source!(shared "packs_1"),
-        source!(shared "packs_4"),
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "stage_words"),
     ],
     bindings: &["queries", "keys", "values", "output"],
-    definitions: &["EDGE", "WIDTH", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
+    definitions: &["EDGE", "WORD", "LANES", "HEAD_SIZE", "QUERIES", "KEYS"],
 };
 
 /// The uniform of all attention shaders.
@@ -150,16 +153,17 @@ pub fn attention(
         first_value: extent(NAME, "values", values.first_channel)?,
         scale,
     };
-    let places = [
+    let word = word(&[
+        extent(NAME, "queries", head_size)?,
         params.query_width,
         params.key_width,
         params.value_width,
         params.first_query,
         params.first_key,
         params.first_value,
-    ];
-    let family = recording.product_family(element);
-    let layout = Layout::new(family, query_count, head_size, super::product::width(&places));
+    ]);
+    let facts = &recording.choices().facts;
+    let layout = Layout::new(recording.product_family(element), facts, query_count, head_size, word);
     let blocks = extent(NAME, "queries", query_count)?.div_ceil(layout.queries);
     let grid = [blocks, extent(NAME, "queries", heads)?, extent(NAME, "queries", images)?];
     if grid.iter().any(|&groups| groups > GRID_LIMIT) {
@@ -204,9 +208,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// For heads of a size; the rows and the heads in them begin at multiples of `width`.
+    /// For heads of a size that, as rows and the places of heads in them, is a multiple of `word`.
     #[must_use]
-    pub fn new(family: Family, query_count: usize, head_size: usize, width: u32) -> Self {
+    pub fn new(family: Family, facts: &DeviceFacts, query_count: usize, head_size: usize, word: u32) -> Self {
         let head = u32::try_from(head_size).unwrap_or(u32::MAX);
         let plain = |shader, definitions, queries| Self { shader, definitions, constant: None, queries };
         match family {
@@ -219,12 +223,13 @@ impl Layout {
             },
             Family::Cooperative(Fragments { edge, lanes }) if head_size <= LARGEST_COOPERATIVE_HEAD => {
                 let queries = cooperative_queries(head_size);
-                let width = if head.is_multiple_of(width) { width } else { 1 };
-                plain(&COOPERATIVE, vec![edge, width, lanes, head, queries, COOPERATIVE_KEYS], queries)
+                plain(&COOPERATIVE, vec![edge, word, lanes, head, queries, COOPERATIVE_KEYS], queries)
             }
             Family::Tiled | Family::Cooperative(_) => {
-                let queries = queries_per_workgroup(head_size);
-                plain(&FLASH, vec![head, queries], queries)
+                let Flash { queries, lanes, value_keys } = Flash::of(head_size, facts);
+                // Large heads, of which no values are staged, are read value by value.
+                let word = if value_keys > 0 { word } else { 1 };
+                plain(&FLASH, vec![word, head, queries, lanes, value_keys], queries)
             }
         }
     }
@@ -244,13 +249,34 @@ fn broadcast_queries(query_count: usize, head_size: usize) -> Option<u32> {
     Some([8, 16, 32].into_iter().find(|&queries| query_count <= queries as usize).unwrap_or(most).min(most))
 }
 
-/// `QUERIES` of `attention_flash`: as many as keep its sums in registers, and its workgroup memory below 16 KiB for
-/// heads up to 512.
-const fn queries_per_workgroup(head_size: usize) -> u32 {
-    match head_size {
-        0..=64 => 32,
-        65..=160 => 16,
-        _ => 4,
+/// How `attention_flash` is cut.
+#[derive(Clone, Copy, Debug)]
+struct Flash {
+    queries: u32,
+    lanes: u32,
+    /// Keys whose values are staged at once.
+    value_keys: u32,
+}
+
+impl Flash {
+    /// Many queries read keys and values seldom, as far as registers and workgroup memory go: below 32 KiB, or on a
+    /// device that has less, below 16 KiB for heads up to 512.
+    fn of(head_size: usize, facts: &DeviceFacts) -> Self {
+        let wide = facts.workgroup_lanes >= 128 && facts.workgroup_bytes >= 32 << 10;
+        let [queries, lanes] = match head_size {
+            0..=64 if wide => [64, 128],
+            0..=64 => [32, 64],
+            65..=160 if wide => [32, 128],
+            65..=160 => [16, 64],
+            _ => [4, 64],
+        };
+        let value_keys = match head_size {
+            0..=40 => 32,
+            41..=80 => 16,
+            81..=160 => 8,
+            _ => 0,
+        };
+        Self { queries, lanes, value_keys: if wide { value_keys } else { value_keys / 2 } }
     }
 }
 

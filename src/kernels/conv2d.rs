@@ -2,9 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::product::{Product, Variants};
+use super::product::{Operands, Variants, word};
+use super::tiling::TILE_DEFINITIONS;
 use super::{extent, source};
 use crate::error::{Error, Result};
+use crate::gpu::choices::{Operation, Product};
 use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::{ElementType, Tensor};
@@ -15,9 +17,45 @@ const NAME: &str = "conv2d";
 pub static TILED: Shader = Shader {
     name: "conv2d_tiled",
     source: source!("conv2d_tiled"),
-    preludes: &[source!(shared "gemm_tile")],
+    preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "gemm_tile"),
+        source!(shared "conv2d_product"),
+        source!(shared "conv2d_epilogue"),
+        source!(shared "finish_columns"),
+    ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
-    definitions: &[],
+    definitions: TILE_DEFINITIONS,
+};
+
+/// The `tiled` family with few tiles: the sums of one range of the terms.
+pub static PARTIAL: Shader = Shader {
+    name: "conv2d_partial",
+    source: source!("conv2d_partial"),
+    preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "gemm_tile"),
+        source!(shared "conv2d_product"),
+        source!(shared "partial_sums"),
+    ],
+    bindings: &["input", "second", "weight", "sums"],
+    definitions: TILE_DEFINITIONS,
+};
+
+/// Adds up what [`PARTIAL`] leaves.
+pub static MERGE: Shader = Shader {
+    name: "conv2d_merge",
+    source: source!("conv2d_merge"),
+    preludes: &[
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "linear_index"),
+        source!(shared "conv2d_epilogue"),
+    ],
+    bindings: &["sums", "bias", "time", "step", "residual", "output"],
+    definitions: &["WORD"],
 };
 
 /// The `broadcast` family: one subgroup of 8 lanes with all sums in registers, for software adapters.
@@ -36,17 +74,19 @@ pub static COOPERATIVE: Shader = Shader {
     preludes: &[
         source!(shared "gemm_fragments_8"),
         source!(shared "gemm_fragments_16"),
-        source!(shared "packs_1"),
-        source!(shared "packs_4"),
+        source!(shared "word_1"),
+        source!(shared "word_4"),
+        source!(shared "stage_words"),
         source!(shared "gemm_cooperative"),
     ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
-    definitions: &["EDGE", "WIDTH", "LANES"],
+    definitions: &["EDGE", "WORD", "LANES"],
 };
 
-const VARIANTS: Variants = Variants { tiled: &TILED, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
+const VARIANTS: Variants =
+    Variants { tiled: &TILED, partial: &PARTIAL, broadcast: &BROADCAST, cooperative: &COOPERATIVE };
 
-/// The uniform of all conv2d shaders.
+/// The uniform of all these shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -198,42 +238,72 @@ pub fn conv2d(
         top: extent(NAME, "padding", top)?,
         left: extent(NAME, "padding", left)?,
     };
-    let flag = |set: bool| f64::from(u8::from(set));
-    // An absent tensor needs something bound in its place: the weight, which is only read as well.
-    let (table, step) = epilogue.time.map_or((weight, weight), |time| (time.table, time.step));
     let product = Product {
+        operation: Operation::Conv2d,
+        image: [extent(NAME, "input", images)?, params.height, params.width],
+        channels: params.channels.saturating_add(params.second_channels),
+        window: [params.kernel_height, params.kernel_width],
+        stride: params.stride,
         rows: params.rows,
         columns: params.columns,
-        runs: [params.channels, params.second_channels],
+        gated: false,
+        element,
+    };
+    let operands = Operands {
+        product,
         input: input.bytes().saturating_add(second.map_or(0, Tensor::bytes)),
         weight: weight.bytes(),
+        word: word(&[params.channels, params.second_channels, params.columns]),
     };
-    let mut layout = product.layout(recording.product_family(element), &VARIANTS);
-    layout.constants.extend([
-        ("HAS_SECOND", flag(second.is_some())),
+    let mut layout = operands.layout(recording, &VARIANTS);
+    let flag = |set: bool| f64::from(u8::from(set));
+    layout.constants.push(("HAS_SECOND", flag(second.is_some())));
+    let own = [
         ("HAS_BIAS", flag(epilogue.bias.is_some())),
         ("HAS_TIME", flag(epilogue.time.is_some())),
         ("HAS_RESIDUAL", flag(epilogue.residual.is_some())),
-    ]);
+    ];
+    // An absent tensor needs something bound in its place: the weight, which is only read as well.
+    let [first, second, matrix] = [input, second.unwrap_or(weight), weight].map(|read| (read, Access::Read));
+    let (table, step) = epilogue.time.map_or((weight, weight), |time| (time.table, time.step));
+    let (bias, residual) = (epilogue.bias.unwrap_or(weight), epilogue.residual.unwrap_or(weight));
+    let [bias, table, step, residual] = [bias, table, step, residual].map(|read| (read, Access::Read));
     let output = recording.transient(extents, element);
-    recording.dispatch(Dispatch {
+    let dispatch = Dispatch {
         shader: layout.shader,
         element,
         definitions: &layout.definitions,
-        constants: &layout.constants,
+        constants: &[],
         params: bytemuck::bytes_of(&params),
-        bindings: &[
-            (input, Access::Read),
-            (second.unwrap_or(weight), Access::Read),
-            (weight, Access::Read),
-            (epilogue.bias.unwrap_or(weight), Access::Read),
-            (table, Access::Read),
-            (step, Access::Read),
-            (epilogue.residual.unwrap_or(weight), Access::Read),
-            (&output, Access::Write),
-        ],
+        bindings: &[],
         grid: layout.grid,
         multiply_accumulates: (rows as u64).saturating_mul(weight.shape().count() as u64),
+    };
+    let Some(parts) = layout.parts else {
+        layout.constants.extend(own);
+        let written = (&output, Access::Write);
+        recording.dispatch(Dispatch {
+            constants: &layout.constants,
+            bindings: &[first, second, matrix, bias, table, step, residual, written],
+            ..dispatch
+        });
+        return Ok(output);
+    };
+    let sums = recording.transient([parts.count as usize, rows, columns], ElementType::F32);
+    recording.dispatch(Dispatch {
+        constants: &layout.constants,
+        bindings: &[first, second, matrix, (&sums, Access::Write)],
+        ..dispatch
+    });
+    let part_count = ("PARTS", f64::from(parts.count));
+    recording.dispatch(Dispatch {
+        shader: &MERGE,
+        definitions: &parts.definitions,
+        constants: &[&own[..], &[part_count]].concat(),
+        bindings: &[(&sums, Access::Read), bias, table, step, residual, (&output, Access::Write)],
+        grid: parts.grid,
+        multiply_accumulates: 0,
+        ..dispatch
     });
     Ok(output)
 }

@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Affine, extent, source};
 use crate::error::{Error, Result};
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::choices::Family;
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::kernels::activation::Activation;
 use crate::tensor::{ElementType, Shape, Tensor};

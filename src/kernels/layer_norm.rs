@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Affine, extent, linear_grid, source};
 use crate::error::Result;
-use crate::gpu::recording::{Access, Dispatch, Family, Recording};
+use crate::gpu::choices::Family;
+use crate::gpu::recording::{Access, Dispatch, Recording};
 use crate::gpu::shader::Shader;
 use crate::tensor::Tensor;
 
@@ -17,6 +18,15 @@ pub static LAYER_NORM: Shader = Shader {
     definitions: &[],
 };
 
+/// Every GPU whose subgroups can be added up in registers, whatever their size.
+pub static SUBGROUP: Shader = Shader {
+    name: "layer_norm_subgroup",
+    source: source!("layer_norm_subgroup"),
+    preludes: LAYER_NORM.preludes,
+    bindings: LAYER_NORM.bindings,
+    definitions: &[],
+};
+
 /// The `broadcast` family: a row for each of 8 lanes, weights broadcast in registers.
 pub static BROADCAST: Shader = Shader {
     name: "layer_norm_broadcast",
@@ -26,7 +36,7 @@ pub static BROADCAST: Shader = Shader {
     definitions: &[],
 };
 
-/// The uniform of both shaders.
+/// The uniform of all these shaders.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -62,6 +72,7 @@ pub fn layer_norm(
     let params =
         Params { rows: extent(NAME, "input", rows)?, channels: extent(NAME, "input", channels)?, epsilon };
     let (shader, workgroup_rows) = match recording.family() {
+        Family::Tiled | Family::Cooperative(_) if recording.choices().facts.subgroups => (&SUBGROUP, 1),
         Family::Tiled | Family::Cooperative(_) => (&LAYER_NORM, 1),
         Family::Broadcast => (&BROADCAST, 8),
     };

@@ -16,14 +16,17 @@ pub mod guidance;
 pub mod layer_norm;
 pub mod matmul;
 pub mod pixels;
-mod product;
+pub(crate) mod product;
 pub mod scale_model_input;
 pub mod scheduler_step;
 pub mod similarity;
+pub(crate) mod tiling;
 pub mod timestep_embedding;
 pub mod token_embedding;
 pub mod upsample_nearest;
 pub mod vector_quantize;
+
+pub use tiling::all_tiles;
 
 use crate::error::Result;
 use crate::gpu::shader::Shader;
@@ -40,6 +43,8 @@ pub const SHADERS: &[&Shader] = &[
     &attention::FLASH,
     &conv2d::BROADCAST,
     &conv2d::COOPERATIVE,
+    &conv2d::MERGE,
+    &conv2d::PARTIAL,
     &conv2d::TILED,
     &dynamic_threshold::DYNAMIC_THRESHOLD,
     &forecast::FORECAST,
@@ -52,8 +57,11 @@ pub const SHADERS: &[&Shader] = &[
     &guidance::RESCALE,
     &layer_norm::BROADCAST,
     &layer_norm::LAYER_NORM,
+    &layer_norm::SUBGROUP,
     &matmul::BROADCAST,
     &matmul::COOPERATIVE,
+    &matmul::MERGE,
+    &matmul::PARTIAL,
     &matmul::TILED,
     &pixels::PIXELS,
     &scale_model_input::SCALE_MODEL_INPUT,

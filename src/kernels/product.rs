@@ -1,7 +1,10 @@
 //! How a matrix product, or a convolution read as one, is cut into workgroups.
 
-use super::GRID_LIMIT;
-use crate::gpu::recording::{Family, Fragments};
+use std::sync::Arc;
+
+use super::{GRID_LIMIT, linear_grid, tiling};
+use crate::gpu::choices::{Choice, Choices, Family, Fragments, Product, Reason, Tiling};
+use crate::gpu::recording::Recording;
 use crate::gpu::shader::Shader;
 
 /// The shaders of one product, by family.
@@ -9,25 +12,25 @@ use crate::gpu::shader::Shader;
 pub(super) struct Variants {
     /// Registers and workgroup memory.
     pub(super) tiled: &'static Shader,
+    /// The same, for one range of the terms.
+    pub(super) partial: &'static Shader,
     /// Subgroups of 8 lanes.
     pub(super) broadcast: &'static Shader,
     /// Cooperative matrices.
     pub(super) cooperative: &'static Shader,
 }
 
-/// `[rows, terms] x [terms, columns]`, whatever its operands are read from.
+/// A product, and what it is read from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Product {
-    /// Of the output.
-    pub(super) rows: u32,
-    /// Of the output.
-    pub(super) columns: u32,
-    /// How many terms of a row lie beside each other where they are read from; two places.
-    pub(super) runs: [u32; 2],
+pub(super) struct Operands {
+    /// Its extents.
+    pub(super) product: Product,
     /// Bytes of what the rows are read from.
     pub(super) input: u64,
     /// Bytes of what the columns are read from.
     pub(super) weight: u64,
+    /// How many values are read and written at once; see [`word`].
+    pub(super) word: u32,
 }
 
 /// What a family makes of a product.
@@ -35,45 +38,137 @@ pub(super) struct Product {
 pub(super) struct Layout {
     /// The shader of the family.
     pub(super) shader: &'static Shader,
-    /// Values of [`Shader::definitions`].
+    /// Values of its definitions.
     pub(super) definitions: Vec<u32>,
     /// `override` constants of the family; the operation adds its own.
     pub(super) constants: Vec<(&'static str, f64)>,
     /// Workgroups.
     pub(super) grid: [u32; 3],
+    /// Where the sums are made in parts: what the shader that adds them up is given.
+    pub(super) parts: Option<Parts>,
 }
 
-impl Product {
-    /// The shader, its constants and its grid.
-    pub(super) fn layout(&self, family: Family, variants: &Variants) -> Layout {
-        let extents = [self.rows, self.columns];
-        match family {
-            Family::Tiled => {
-                let grid = grid(extents, [64, 64]);
-                Layout { shader: variants.tiled, definitions: Vec::new(), constants: Vec::new(), grid }
-            }
-            Family::Broadcast => {
-                let block = broadcast_block(self.rows, self.columns);
-                let (grid, rows_first) = broadcast_grid(extents, block, self.input, self.weight);
+/// Sums over ranges of the terms.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// How many.
+    pub(super) count: u32,
+    /// Values of the definitions of the shader that adds them up.
+    pub(super) definitions: [u32; 1],
+    /// Its workgroups.
+    pub(super) grid: [u32; 3],
+}
+
+/// Whether the family's product has GEGLU as an epilogue; else it is a kernel of its own.
+pub(super) fn gates(family: Family) -> bool {
+    match family {
+        Family::Tiled => true,
+        Family::Broadcast | Family::Cooperative(_) => false,
+    }
+}
+
+impl Operands {
+    /// The shader, its constants and its grid; notes the choice.
+    pub(super) fn layout(&self, recording: &mut Recording, variants: &Variants) -> Layout {
+        let choices = Arc::clone(recording.choices());
+        let product = &self.product;
+        let wanted = choices.wanted(product).find(|(tiling, _)| fits(tiling, product, &choices));
+        let (tiling, reason) = wanted.unwrap_or_else(|| (self.default(&choices), Reason::Default));
+        recording.note(Choice { product: *product, tiling, reason });
+        let extents = [product.rows, product.columns];
+        match tiling {
+            Tiling::Tiled { tile, lane, depth, parts } => self.tiled(variants, tile, lane, depth, parts),
+            Tiling::Broadcast { block, rows_first } => {
+                let grid = grid(extents, block);
+                let grid = if rows_first { [grid[1], grid[0], 1] } else { grid };
                 let constants = vec![
                     ("ROWS", f64::from(block[0])),
                     ("COLUMNS", f64::from(block[1])),
                     ("ROWS_FIRST", f64::from(u8::from(rows_first))),
                 ];
-                Layout { shader: variants.broadcast, definitions: Vec::new(), constants, grid }
+                Layout { shader: variants.broadcast, definitions: Vec::new(), constants, grid, parts: None }
             }
-            Family::Cooperative(Fragments { edge, lanes }) => Layout {
+            Tiling::Cooperative(Fragments { edge, lanes }) => Layout {
                 shader: variants.cooperative,
-                definitions: vec![edge, width(&[self.runs[0], self.runs[1], self.columns]), lanes],
+                definitions: vec![edge, self.word, lanes],
                 constants: Vec::new(),
                 grid: grid(extents, [64, 64]),
+                parts: None,
             },
+        }
+    }
+
+    /// What the rules for the family say.
+    fn default(&self, choices: &Choices) -> Tiling {
+        let Product { rows, columns, element, .. } = self.product;
+        match choices.product_family(element) {
+            Family::Tiled => tiling::default(&self.product, &choices.facts),
+            Family::Broadcast => {
+                let block = broadcast_block(rows, columns);
+                let (_, rows_first) = broadcast_grid([rows, columns], block, self.input, self.weight);
+                Tiling::Broadcast { block, rows_first }
+            }
+            Family::Cooperative(fragments) => Tiling::Cooperative(fragments),
+        }
+    }
+
+    fn tiled(&self, variants: &Variants, tile: [u32; 2], lane: [u32; 2], depth: u32, parts: u32) -> Layout {
+        let Product { rows, columns, .. } = self.product;
+        let word = self.word;
+        let definitions = vec![word, tile[0], tile[1], lane[0], lane[1], depth];
+        let grid = grid([rows, columns], tile);
+        let (shader, constants) = (variants.tiled, Vec::new());
+        if parts == 1 {
+            return Layout { shader, definitions, constants, grid, parts: None };
+        }
+        let words = rows as usize * columns as usize / word as usize;
+        Layout {
+            shader: variants.partial,
+            definitions,
+            constants: vec![("PARTS", f64::from(parts))],
+            grid: [grid[0], grid[1], parts],
+            parts: Some(Parts { count: parts, definitions: [word], grid: linear_grid(words, 64) }),
         }
     }
 }
 
-/// How many values a shader of the `cooperative` family reads at once, where all of these are multiples of it.
-pub(super) fn width(extents: &[u32]) -> u32 {
+/// Whether this device can run a tiling for this product. Where it has cooperative matrices, tiles without them are as
+/// good as any: tuning finds out what is faster.
+pub(crate) fn fits(tiling: &Tiling, product: &Product, choices: &Choices) -> bool {
+    match (choices.product_family(product.element), tiling) {
+        (Family::Tiled | Family::Cooperative(_), Tiling::Tiled { .. }) => {
+            tiling::fits(tiling, product, &choices.facts)
+        }
+        (Family::Broadcast, Tiling::Broadcast { block, rows_first }) => {
+            let blocks = grid([product.rows, product.columns], *block);
+            let known = block.iter().all(|side| [8, 16, 32].contains(side));
+            known && !product.gated && (!rows_first || (blocks[2] == 1 && blocks[0] <= GRID_LIMIT))
+        }
+        (Family::Cooperative(own), Tiling::Cooperative(fragments)) => own == *fragments && !product.gated,
+        _ => false,
+    }
+}
+
+/// More take longer than they gain.
+pub(crate) const MOST_CANDIDATES: usize = 8;
+
+/// What is worth timing for a product, besides the default.
+pub(crate) fn candidates(product: &Product, choices: &Choices) -> Vec<Tiling> {
+    let all = match choices.product_family(product.element) {
+        Family::Tiled | Family::Cooperative(_) => tiling::candidates(product, choices),
+        Family::Broadcast => {
+            let [_, columns] = broadcast_block(product.rows, product.columns);
+            let blocks = [8, 16, 32].map(|rows| [rows, columns]);
+            let orders = |block| [false, true].map(|rows_first| Tiling::Broadcast { block, rows_first });
+            blocks.into_iter().flat_map(orders).collect()
+        }
+    };
+    all.into_iter().filter(|tiling| fits(tiling, product, choices)).collect()
+}
+
+/// How many values are read and written at once (the definition `WORD`): four, where all of these extents and places
+/// are multiples of it.
+pub(super) fn word(extents: &[u32]) -> u32 {
     if extents.iter().all(|extent| extent.is_multiple_of(4)) { 4 } else { 1 }
 }
 

@@ -3,7 +3,6 @@
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::kernels::activation::Activation;
-use crate::kernels::geglu::geglu;
 use crate::nn::Linear;
 use crate::tensor::Tensor;
 use crate::weights::{Loader, Weights};
@@ -36,8 +35,7 @@ impl GegluFeedForward {
     /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
     pub fn record(&self, recording: &mut Recording, input: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
-        let wide = self.widen.record(recording, input)?; // [N, T, 8C]
-        let gated = geglu(recording, &wide)?; // [N, T, 4C]
+        let gated = self.widen.record_gated(recording, input)?; // [N, T, 4C]
         self.narrow.record_fused(recording, &gated, Activation::None, Some(residual)) // [N, T, C]
     }
 }

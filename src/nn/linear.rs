@@ -93,7 +93,17 @@ impl Linear {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
-        let epilogue = Epilogue { bias: self.bias.as_ref(), activation, residual };
+        let epilogue = Epilogue { bias: self.bias.as_ref(), activation, residual, gated: false };
+        matmul(recording, input, &self.weight, &epilogue)
+    }
+
+    /// Records the layer with GEGLU: the second half of its outputs gates the first. `[.., I]` to `[.., O / 2]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the input does not fit.
+    pub fn record_gated(&self, recording: &mut Recording, input: &Tensor) -> Result<Tensor> {
+        let recording = &mut recording.scope(&self.name);
+        let epilogue = Epilogue { bias: self.bias.as_ref(), gated: true, ..Epilogue::default() };
         matmul(recording, input, &self.weight, &epilogue)
     }
 

@@ -3,6 +3,7 @@
 mod analysis;
 mod cache;
 mod checks;
+mod choosing;
 mod diffusion;
 mod frame;
 mod latents;
@@ -13,6 +14,8 @@ mod request;
 mod run;
 mod statistics;
 mod table;
+mod tuning;
+mod tuning_file;
 mod two_texts;
 
 pub use analysis::{Analysis, AnalysisOptions, BranchAnalysis, Stage};
@@ -21,3 +24,5 @@ pub use latents::Latents;
 pub use loading::load_network;
 pub use request::{CacheOptions, Condition, LoadOptions, Progress, Request, StorageType};
 pub use statistics::{Statistics, StepKind, StepStatistics};
+pub use tuning::{Trial, TunedProduct, Tuning, tune};
+pub use tuning_file::{Lookup, TuningFile, TuningKey};

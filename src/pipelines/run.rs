@@ -59,6 +59,43 @@ impl Cache {
     }
 }
 
+/// A run that has touched no device.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    frame: Frame,
+    cache: Option<Cache>,
+    condition: Recording,
+    full: Recording,
+    shallow: Option<Recording>,
+    decode: Recording,
+}
+
+impl Recorded {
+    pub(super) fn new(
+        model: &Model,
+        plan: &Plan<'_>,
+        cache: Option<CachePlan>,
+        executor: &Executor,
+    ) -> Result<Self> {
+        let frame = Frame::new(model, plan);
+        let condition = frame.record_condition(model, executor)?;
+        let (full, shallow, cache) = match cache {
+            Some(cache) => {
+                let calls = plan.trajectory.calls.len();
+                let (full, shallow, cache) = record_cached(&frame, model, cache, calls, executor)?;
+                (full, Some(shallow), Some(cache))
+            }
+            None => (record_uncached(&frame, model, executor)?, None, None),
+        };
+        let decode = frame.record_decode(model, executor)?;
+        Ok(Self { frame, cache, condition, full, shallow, decode })
+    }
+
+    pub(super) fn recordings(&self) -> Vec<&Recording> {
+        [&self.condition, &self.full, &self.decode].into_iter().chain(&self.shallow).collect()
+    }
+}
+
 #[derive(Debug)]
 struct Programs {
     condition: Program,
@@ -76,17 +113,8 @@ impl Run {
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Self> {
-        let frame = Frame::new(model, plan);
-        let condition = frame.record_condition(model, executor)?;
-        let (full, shallow, cache) = match cache {
-            Some(cache) => {
-                let calls = plan.trajectory.calls.len();
-                let (full, shallow, cache) = record_cached(&frame, model, cache, calls, executor)?;
-                (full, Some(shallow), Some(cache))
-            }
-            None => (record_uncached(&frame, model, executor)?, None, None),
-        };
-        let decode = frame.record_decode(model, executor)?;
+        let Recorded { frame, cache, condition, full, shallow, decode } =
+            Recorded::new(model, plan, cache, executor)?;
 
         let kept: Vec<&Tensor> = cache.iter().flat_map(Cache::tensors).collect();
         let mut recordings = vec![&condition, &full, &decode];

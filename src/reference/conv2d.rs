@@ -1,7 +1,8 @@
 //! Twin of `conv2d`: seven loops.
 
 use super::case::{Case, Input, Role};
-use super::{Operands, Outputs};
+use super::matmul::only_rows;
+use super::{Operands, Outputs, add_parts};
 use crate::kernels::conv2d::{Conv2dConfig, Epilogue, Padding, Params, TimeRow, conv2d};
 
 /// Extents and geometry of a convolution.
@@ -57,18 +58,19 @@ pub fn concatenate(first: &[f64], first_channels: usize, second: &[f64], second_
     pairs.flat_map(|(first, second)| [first, second].concat()).collect()
 }
 
-pub(crate) fn twin(operands: &Operands<'_>) -> Outputs {
+/// The image of a command, joined from its inputs, and the geometry.
+fn image(operands: &Operands<'_>) -> (Vec<f64>, Geometry) {
     let params: Params = operands.params();
     let size = |extent: u32| extent as usize;
     let [height, width, channels] = [params.height, params.width, params.channels].map(size);
     let [second_channels, columns, rows] = [params.second_channels, params.columns, params.rows].map(size);
     let [output_height, output_width] = [params.output_height, params.output_width].map(size);
-    let joined;
-    let mut image = operands.input("input");
-    if operands.flag("HAS_SECOND") {
-        joined = concatenate(image, channels, operands.input("second"), second_channels);
-        image = &joined;
-    }
+    let first = operands.input("input");
+    let image = if operands.flag("HAS_SECOND") {
+        concatenate(first, channels, operands.input("second"), second_channels)
+    } else {
+        first.to_vec()
+    };
     let geometry = Geometry {
         image: [rows / (output_height * output_width), height, width, channels + second_channels],
         kernel: [params.kernel_height, params.kernel_width].map(size),
@@ -76,7 +78,38 @@ pub(crate) fn twin(operands: &Operands<'_>) -> Outputs {
         before: [params.top, params.left].map(size),
         output: [output_height, output_width, columns],
     };
-    let mut output = convolution(image, operands.input("weight"), &geometry);
+    (image, geometry)
+}
+
+pub(crate) fn twin(operands: &Operands<'_>) -> Outputs {
+    let (image, geometry) = image(operands);
+    finish(operands, convolution(&image, operands.input("weight"), &geometry))
+}
+
+pub(crate) fn partial_twin(operands: &Operands<'_>) -> Outputs {
+    let (image, geometry) = image(operands);
+    let [.., channels] = geometry.image;
+    let [.., columns] = geometry.output;
+    // A part begins at a step: so many channels of one tap, or what is left of them.
+    let depth = operands.definition("DEPTH") as usize;
+    let tap_steps = channels.div_ceil(depth);
+    let steps = operands.part_terms(geometry.kernel[0] * geometry.kernel[1] * tap_steps, 1);
+    let term = |step: usize| step / tap_steps * channels + (step % tap_steps * depth).min(channels);
+    let sums = steps.iter().flat_map(|steps| {
+        let weight = only_rows(operands.input("weight"), columns, &(term(steps.start)..term(steps.end)));
+        convolution(&image, &weight, &geometry)
+    });
+    vec![("sums", sums.collect())]
+}
+
+pub(crate) fn merge_twin(operands: &Operands<'_>) -> Outputs {
+    let count = operands.count("output");
+    finish(operands, add_parts(operands.input("sums"), count))
+}
+
+/// Bias, time embedding and residual.
+fn finish(operands: &Operands<'_>, mut output: Vec<f64>) -> Outputs {
+    let columns = operands.params::<Params>().columns as usize;
     let time = operands.flag("HAS_TIME").then(|| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a u32 stored as f64")]
         let step = operands.input("step")[0] as usize;
@@ -195,9 +228,11 @@ pub fn cases() -> Vec<Case> {
         plain("3 columns", [1, 10, 9, 40], 3, same),
         plain("4 channels", [2, 6, 5, 4], 80, same),
         plain("padding wider than the image", [1, 2, 3, 4], 5, config([3, 3], 3, 4)),
+        case("everything fused, in fours", [2, 7, 11, 20], Some(8), 68, config([3, 3], 2, 1), true),
         case("everything fused", [2, 7, 11, 18], Some(5), 66, config([3, 3], 2, 1), true),
         case("multiples of four, everything fused", [2, 7, 11, 20], Some(36), 68, config([3, 3], 2, 1), true),
         plain("long sums", [1, 4, 5, 640], 33, same),
+        plain("long sums in fours, more than a tile", [1, 9, 9, 68], 68, same),
         case("long sums, everything fused", [1, 3, 3, 640], Some(320), 4, same, true),
     ]
 }

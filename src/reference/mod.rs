@@ -47,6 +47,8 @@ const TWINS: &[(&str, Twin)] = &[
     ("attention_flash", attention::twin),
     ("conv2d_broadcast", conv2d::twin),
     ("conv2d_cooperative", conv2d::twin),
+    ("conv2d_merge", conv2d::merge_twin),
+    ("conv2d_partial", conv2d::partial_twin),
     ("conv2d_tiled", conv2d::twin),
     ("dynamic_threshold", dynamic_threshold::twin),
     ("forecast", forecast::twin),
@@ -59,8 +61,11 @@ const TWINS: &[(&str, Twin)] = &[
     ("guidance_rescale", guidance::rescale_twin),
     ("layer_norm", layer_norm::twin),
     ("layer_norm_broadcast", layer_norm::twin),
+    ("layer_norm_subgroup", layer_norm::twin),
     ("matmul_broadcast", matmul::twin),
     ("matmul_cooperative", matmul::twin),
+    ("matmul_merge", matmul::merge_twin),
+    ("matmul_partial", matmul::partial_twin),
     ("matmul_tiled", matmul::twin),
     ("pixels", pixels::twin),
     ("scale_model_input", scale_model_input::twin),
@@ -71,6 +76,15 @@ const TWINS: &[(&str, Twin)] = &[
     ("upsample_nearest", upsample_nearest::twin),
     ("vector_quantize", vector_quantize::twin),
 ];
+
+/// The sums over all parts, `[parts, ..]`.
+pub(crate) fn add_parts(sums: &[f64], count: usize) -> Vec<f64> {
+    let mut total = vec![0.0; count];
+    for part in sums.chunks_exact(count) {
+        total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+    }
+    total
+}
 
 /// The memory of the reference player: `f64` values by tensor.
 #[derive(Debug, Default)]
@@ -137,6 +151,14 @@ impl Operands<'_> {
         let shader = self.command.shader;
         let position = shader.definitions.iter().position(|definition| *definition == name);
         self.command.definitions[position.expect("the shader has this definition")]
+    }
+
+    /// The terms, of `all`, that each part of a product sums, where `unit` of them are never parted.
+    pub(crate) fn part_terms(&self, all: usize, unit: usize) -> Vec<std::ops::Range<usize>> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
+        let parts = self.constant("PARTS").expect("the command has parts") as usize;
+        let terms = all.div_ceil(unit).div_ceil(parts) * unit;
+        (0..parts).map(|part| (part * terms).min(all)..((part + 1) * terms).min(all)).collect()
     }
 
     fn position(&self, name: &str) -> usize {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use deepcache::gpu::recording::{Family, Fragments, Recording};
+use deepcache::gpu::choices::{Choices, Family, Fragments, Tiling};
+use deepcache::gpu::recording::Recording;
 use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
+use deepcache::kernels::all_tiles;
 use deepcache::reference;
 use deepcache::reference::case::{Case, Role, Tolerance};
 use deepcache::tensor::{ElementType, Tensor};
@@ -44,7 +46,7 @@ struct Recorded {
     output: Tensor,
 }
 
-fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
+fn record(case: &Case, element: ElementType, choices: &Arc<Choices>) -> Recorded {
     let mut tensors = Vec::new();
     let mut values = Vec::new();
     for (index, input) in case.inputs.iter().enumerate() {
@@ -56,7 +58,7 @@ fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
         tensors.push(Tensor::external(format!("input {index}"), input.shape.clone(), element));
         values.push(from_bytes(&to_bytes(&input.values, element), element));
     }
-    let mut recording = Recording::new("case").with_family(family);
+    let mut recording = Recording::new("case").with_choices(Arc::clone(choices));
     let produced =
         (case.record)(&mut recording, &tensors).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let output = Tensor::external("output", produced.shape().clone(), produced.element());
@@ -64,39 +66,75 @@ fn record(case: &Case, element: ElementType, family: Family) -> Recorded {
     Recorded { recording, tensors, values, output }
 }
 
-fn names(recorded: &Recorded) -> Vec<&'static str> {
-    recorded.recording.commands().iter().map(|command| command.shader.name).collect()
+/// What a recording runs: a choice that changes none of it needs no run of its own.
+type Shaders = Vec<(&'static str, Vec<u32>, Vec<(&'static str, f64)>)>;
+
+fn shaders(recorded: &Recorded) -> Shaders {
+    let commands = recorded.recording.commands().iter();
+    commands
+        .map(|command| (command.shader.name, command.definitions.clone(), command.constants.clone()))
+        .collect()
+}
+
+/// Every tile is run whole and in so many parts. A case has some of them, so that all of them meet several cases.
+const PARTS: [u32; 5] = [1, 2, 1, 5, 16];
+
+/// The tile and the parts with this number, both going round.
+fn tiling(number: usize) -> Tiling {
+    let tiles = all_tiles();
+    match tiles[number % tiles.len()] {
+        Tiling::Tiled { tile, lane, depth, .. } => {
+            Tiling::Tiled { tile, lane, depth, parts: PARTS[number % PARTS.len()] }
+        }
+        other => other,
+    }
+}
+
+/// Cases of more values than this are run with the default alone.
+const LARGE: usize = 1 << 20;
+
+/// The choices that case number `index` is run with. On cooperative matrices, each is run once more with one, two or
+/// eight subgroups instead of four, as if the device's subgroups had another size.
+fn variants(gpu: &Gpu, index: usize, case: &Case) -> Vec<Arc<Choices>> {
+    let mut families = gpu.families();
+    if let Ok(fragments) = gpu.cooperative() {
+        let lanes = [fragments.lanes / 4, fragments.lanes / 2, fragments.lanes * 2][index % 3];
+        families.push(Family::Cooperative(Fragments { lanes, ..fragments }));
+    }
+    let of = |family| Choices { family, ..gpu.choices() };
+    let mut variants: Vec<Choices> = families.into_iter().map(of).collect();
+    variants.push(Choices::from(Family::Tiled)); // a device that has no more than all have
+    if case.inputs.iter().map(|input| input.values.len()).sum::<usize>() < LARGE {
+        let own = (0..3).map(|number| tiling(3 * index + number));
+        variants.extend(own.map(|tiling| Choices { forced: Some(tiling), ..of(Family::Tiled) }));
+    }
+    variants.into_iter().map(Arc::new).collect()
 }
 
 /// Shaders that round factors to 16 bits on the way, since cooperative matrices multiply nothing else: the weights of
 /// the keys.
 const ROUNDING: &[&str] = &["attention_cooperative"];
 
-/// The families that a case is run with. On cooperative matrices, each case is run once more with one, two or eight
-/// subgroups instead of four, as if the device's subgroups had another size.
-fn variants(gpu: &Gpu, number: usize) -> Vec<Family> {
-    let mut variants = gpu.families();
-    if let Ok(fragments) = gpu.cooperative() {
-        let lanes = [fragments.lanes / 4, fragments.lanes / 2, fragments.lanes * 2][number % 3];
-        variants.push(Family::Cooperative(Fragments { lanes, ..fragments }));
-    }
-    variants
-}
-
 /// Runs all cases on the GPU and on the reference player against the naive formula; prints the worst errors.
 pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
     let gpu = gpu();
     let mut failures = Vec::new();
     assert!(!cases.is_empty(), "{stem} has cases");
-    let numbered = cases.iter().enumerate();
-    let variants: Vec<_> = numbered
-        .flat_map(|(number, case)| variants(&gpu, number).into_iter().map(move |family| (case, family)))
-        .collect();
-    for (case, family) in variants {
-        let recorded = record(case, element, family);
-        if family != Family::Tiled && names(&recorded) == names(&record(case, element, Family::Tiled)) {
-            continue; // this kernel has no variant for the family
+    let mut seen: Vec<(&str, Shaders)> = Vec::new();
+    let variants = cases.iter().enumerate().flat_map(|(index, case)| {
+        variants(&gpu, index, case).into_iter().map(move |choices| (case, choices))
+    });
+    for (case, choices) in variants {
+        let recorded = record(case, element, &choices);
+        let run = (case.name, shaders(&recorded));
+        if seen.contains(&run) {
+            continue;
         }
+        let rounds = run.1.iter().any(|(name, ..)| ROUNDING.contains(name));
+        seen.push(run);
+        let family = choices.family;
+        let chosen: Vec<_> =
+            recorded.recording.chosen().iter().map(|choice| choice.tiling.to_string()).collect();
         let expected = (case.expected)(&recorded.values);
 
         let mut twin = reference::Memory::default();
@@ -105,7 +143,7 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         }
         reference::play(&recorded.recording, &mut twin);
         let mut tolerance = Tolerance::reduction(recorded.output.element(), case.terms);
-        if names(&recorded).iter().any(|name| ROUNDING.contains(name)) {
+        if rounds {
             tolerance = tolerance.with_factors_rounded_to(ElementType::F16);
         }
         let exact = match recorded.output.element() {
@@ -126,11 +164,12 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         let found = from_bytes(&memory.read(&recorded.output).unwrap(), recorded.output.element());
         let by_gpu = tolerance.worst(&found, &expected);
         println!(
-            "{stem} {family:?} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3}",
-            case.name
+            "{stem} {family:?} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3} {}",
+            case.name,
+            chosen.join("; ")
         );
         if by_gpu.max(by_reference) > 1.0 {
-            failures.push((case.name, family));
+            failures.push((case.name, family, chosen));
         }
     }
     assert!(failures.is_empty(), "{stem} {element}: beyond tolerance: {failures:?}");

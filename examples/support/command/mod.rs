@@ -5,6 +5,7 @@
 mod branches;
 mod condition;
 mod folder;
+mod kept;
 mod model;
 mod progress;
 mod sampling;
@@ -19,6 +20,7 @@ use deepcache::{Error, Result};
 pub(crate) use branches::parse_branches;
 pub(crate) use condition::{Conditions, check_names};
 pub(crate) use folder::Folder;
+pub(crate) use kept::{save_pipelines, tune};
 pub(crate) use model::{ModelOptions, list_devices};
 pub(crate) use progress::{Bar, progress_bar};
 pub(crate) use sampling::Sampling;

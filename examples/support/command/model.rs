@@ -1,11 +1,14 @@
 //! Which model, and on which device.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use deepcache::gpu::list_adapters;
+use deepcache::gpu::{Gpu, list_adapters};
 use deepcache::pipelines::{DiffusionPipeline, LoadOptions, StorageType};
 use deepcache::{Error, Result};
+
+use super::kept;
 
 /// The model that stands beside the examples: small, really trained, 128x128 pictures of coloured shapes.
 const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
@@ -32,9 +35,14 @@ pub(crate) struct ModelOptions {
 }
 
 impl ModelOptions {
-    /// Loads the model.
+    /// Opens the GPU and loads the model, with what this machine keeps for them.
     pub(crate) fn load(&self) -> Result<DiffusionPipeline> {
-        DiffusionPipeline::load(&self.model, &self.load_options()?)
+        let LoadOptions { device, storage } = self.load_options()?;
+        let gpu = Arc::new(Gpu::open(device.as_deref())?);
+        kept::keep_pipelines(&gpu);
+        let mut pipeline = DiffusionPipeline::load_on(gpu, &self.model, storage)?;
+        kept::use_tuned(&mut pipeline);
+        Ok(pipeline)
     }
 
     /// What is checked before anything is read.

@@ -1,7 +1,7 @@
 //! Which family of kernels a device gets, and how the environment overrules that.
 
+use super::choices::Family;
 use super::context::Gpu;
-use super::recording::Family;
 use crate::error::{Error, Result};
 
 /// The environment variable that overrules the choice of kernels: `tiled`, `broadcast` or `cooperative`.
@@ -21,14 +21,14 @@ enum Name {
 
 /// What the environment asks for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Choice {
+pub(super) struct Environment {
     name: Option<Name>,
     /// Rows and columns of a cooperative matrix.
     pub(super) edge: Option<u32>,
 }
 
-impl Choice {
-    pub(super) fn from_environment() -> Result<Self> {
+impl Environment {
+    pub(super) fn read() -> Result<Self> {
         let variable = |name| std::env::var(name).unwrap_or_default();
         Self::parse(&variable(FAMILY_VARIABLE), &variable(FRAGMENT_VARIABLE))
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn the_environment_names_a_family_and_a_size_or_neither() {
         let parsed =
-            |family, fragment| Choice::parse(family, fragment).map(|choice| (choice.name, choice.edge));
+            |family, fragment| Environment::parse(family, fragment).map(|asked| (asked.name, asked.edge));
         assert_eq!(parsed("", "").ok(), Some((None, None)));
         assert_eq!(parsed("cooperative", "16").ok(), Some((Some(Name::Cooperative), Some(16))));
         assert!(parsed("tiles", "").is_err());
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn cooperative_matrices_are_tried_on_hardware_or_when_asked_for() {
-        let tried = |name, software| Choice { name, edge: None }.wants_cooperative(software).is_ok();
+        let tried = |name, software| Environment { name, edge: None }.wants_cooperative(software).is_ok();
         assert!(tried(None, false));
         assert!(!tried(None, true));
         assert!(tried(Some(Name::Cooperative), true));
