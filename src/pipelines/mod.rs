@@ -10,6 +10,7 @@ mod loading;
 mod model;
 mod request;
 mod run;
+mod stable_diffusion;
 mod statistics;
 mod table;
 

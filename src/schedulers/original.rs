@@ -8,7 +8,22 @@ use super::options::TimestepSpacing;
 use super::timesteps::linspace;
 use crate::error::{Error, Result};
 
+/// What `scheduler_config.json` says in the repositories of Stable Diffusion 1.
+const STABLE_DIFFUSION_1: &str = r#"{
+    "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000, "set_alpha_to_one": false, "skip_prk_steps": true, "steps_offset": 1,
+    "clip_sample": false
+}"#;
+
 impl SchedulerConfig {
+    /// The schedule of Stable Diffusion 1, for a model that comes in one file; the sampler is PNDM.
+    ///
+    /// # Errors
+    /// None: the text is this library's own.
+    pub fn stable_diffusion_1() -> Result<Self> {
+        Self::from_json("Stable Diffusion 1", STABLE_DIFFUSION_1)
+    }
+
     /// The schedule of the models of latent diffusion, which come without a `scheduler_config.json`: betas whose
     /// square roots lie evenly between those of `linear_start` and `linear_end` (unitless, the shares of noise
     /// that the first and the last of `timesteps` training timesteps add), computed in f64 and rounded once.

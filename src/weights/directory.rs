@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::pickles::{PICKLE, is_pickle_file};
+use super::replacements::vae_files;
 use crate::error::{Error, Result};
 
 pub(super) const INDEX: &str = "model_index.json";
@@ -25,37 +27,81 @@ pub struct Component {
     pub weights: Vec<PathBuf>,
 }
 
-/// A Stable Diffusion model as diffusers lays it out on disk.
+/// The files of one network, whose shape may have to be told from its tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFiles {
+    /// Its `config.json`; without one, the shapes of its tensors decide.
+    pub config: Option<PathBuf>,
+    /// Its safetensors files, which may hold other networks too: one, or the shards in the order of their names.
+    pub weights: Vec<PathBuf>,
+}
+
+impl From<Component> for NetworkFiles {
+    fn from(component: Component) -> Self {
+        Self { config: Some(component.config), weights: component.weights }
+    }
+}
+
+/// A Stable Diffusion model: as diffusers lays it out on disk, or in one file.
 ///
-/// Agrees with `diffusers.StableDiffusionPipeline.from_pretrained(path)`. Where both are there, the plain files
-/// are preferred to the `fp16` variant, and one file to shards.
+/// Agrees with `diffusers.StableDiffusionPipeline.from_pretrained(path)` and `from_single_file(path)`. Where several
+/// are there, the plain files are preferred to variants, one file to shards, and of the variants `fp16` to `bf16` and
+/// `fp32`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StableDiffusionFiles {
     /// The U-Net.
-    pub unet: Component,
+    pub unet: NetworkFiles,
     /// The autoencoder.
-    pub vae: Component,
+    pub vae: NetworkFiles,
     /// The text encoder.
-    pub text_encoder: Component,
-    /// The folder with the tokenizer's files.
-    pub tokenizer: PathBuf,
-    /// The scheduler's `scheduler_config.json`.
-    pub scheduler: PathBuf,
+    pub text_encoder: NetworkFiles,
+    /// The folder with the tokenizer's files; without one, CLIP's own vocabulary is used.
+    pub tokenizer: Option<PathBuf>,
+    /// The scheduler's `scheduler_config.json`; without one, the schedule of Stable Diffusion 1 is used.
+    pub scheduler: Option<PathBuf>,
+    /// What the caller should tell its user about these files.
+    pub warnings: Vec<String>,
 }
 
 impl StableDiffusionFiles {
-    /// Finds the files of a model; none is read.
-    pub(super) fn find(root: &Path, index: &Path, entries: &Map<String, Value>) -> Result<Self> {
+    /// Finds the files of a diffusers directory; none is read. `vae` takes the place of its own.
+    pub(super) fn find(
+        root: &Path,
+        index: &Path,
+        entries: &Map<String, Value>,
+        vae: Option<&Path>,
+    ) -> Result<Self> {
+        let without_tokenizer = !root.join("tokenizer").exists();
         for (part, classes) in PARTS {
-            check_class(index, entries, part, classes)?;
+            let absent = match part {
+                "tokenizer" => without_tokenizer && !entries.contains_key(part),
+                "vae" => vae.is_some(),
+                _ => false,
+            };
+            if !absent {
+                check_class(index, entries, part, classes)?;
+            }
         }
         class_of(index, entries, "scheduler")?;
+        let mut warnings = Vec::new();
+        let tokenizer = if without_tokenizer {
+            let root = root.display();
+            warnings.push(format!("{root} has no folder \"tokenizer\": CLIP's own vocabulary is used"));
+            None
+        } else {
+            Some(tokenizer(root)?)
+        };
+        let own = root.join("vae").join("config.json");
         Ok(Self {
-            unet: component(root, "unet", "diffusion_pytorch_model")?,
-            vae: component(root, "vae", "diffusion_pytorch_model")?,
-            text_encoder: component(root, "text_encoder", "model")?,
-            tokenizer: tokenizer(root)?,
-            scheduler: scheduler(root)?,
+            unet: component(root, "unet", "diffusion_pytorch_model")?.into(),
+            vae: match vae {
+                Some(path) => vae_files(path, own.is_file().then_some(own))?,
+                None => component(root, "vae", "diffusion_pytorch_model")?.into(),
+            },
+            text_encoder: component(root, "text_encoder", "model")?.into(),
+            tokenizer,
+            scheduler: Some(scheduler(root)?),
+            warnings,
         })
     }
 }
@@ -108,7 +154,7 @@ fn existing(file: PathBuf) -> Result<PathBuf> {
     if file.is_file() { Ok(file) } else { Err(Error::config_file(file, "does not exist")) }
 }
 
-fn tokenizer(root: &Path) -> Result<PathBuf> {
+pub(super) fn tokenizer(root: &Path) -> Result<PathBuf> {
     let folder = folder(root, "tokenizer")?;
     let has = |name: &str| folder.join(name).is_file();
     if has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) {
@@ -127,40 +173,36 @@ pub(super) fn component_in(folder: &Path, stem: &str) -> Result<Component> {
     Ok(Component { config, weights: weight_files(folder, stem)? })
 }
 
+/// The variants that are looked for, the plain files first.
+const VARIANTS: [&str; 4] = ["", ".fp16", ".bf16", ".fp32"];
+
 fn weight_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
-    let single = |variant: &str| folder.join(format!("{stem}{variant}.safetensors"));
-    let shards = [
-        (folder.join(format!("{stem}.safetensors.index.json")), ""),
-        (folder.join(format!("{stem}.safetensors.index.fp16.json")), ".fp16"),
-        (folder.join(format!("{stem}.fp16.safetensors.index.json")), ".fp16"),
-    ];
-    for variant in ["", ".fp16"] {
-        if single(variant).is_file() {
-            return Ok(vec![single(variant)]);
+    for variant in VARIANTS {
+        let single = folder.join(format!("{stem}{variant}.safetensors"));
+        if single.is_file() {
+            return Ok(vec![single]);
         }
-        if let Some((index, _)) = shards.iter().find(|(index, of)| *of == variant && index.is_file()) {
-            return shard_files(folder, index);
+        let indices = [
+            format!("{stem}.safetensors.index{variant}.json"),
+            format!("{stem}{variant}.safetensors.index.json"),
+        ];
+        if let Some(index) = indices.iter().map(|name| folder.join(name)).find(|index| index.is_file()) {
+            return shard_files(folder, &index);
         }
     }
     let entries = folder.read_dir().map_err(|source| Error::io(folder, "list", source))?;
-    let old = entries
-        .filter_map(std::result::Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "bin" || extension == "ckpt"));
-    Err(match old {
-        Some(file) => Error::weights_file(
-            file,
-            format!(
-                "is a PyTorch pickle, which is not read: convert the model to safetensors ({stem}.safetensors)"
-            ),
-        ),
-        None => Error::weights_file(
-            folder,
-            format!(
-                "has no weights: looked for {stem}.safetensors, {stem}.fp16.safetensors and {stem}.safetensors.index.json"
-            ),
-        ),
-    })
+    let files: Vec<PathBuf> = entries.filter_map(std::result::Result::ok).map(|entry| entry.path()).collect();
+    if let Some(file) = files.iter().find(|file| is_pickle_file(file)) {
+        return Err(Error::weights_file(file, PICKLE));
+    }
+    let named = |file: &&PathBuf| file.extension().is_some_and(|found| found == "safetensors");
+    let others: Vec<String> = files.iter().filter(named).map(|file| file_name(file)).collect();
+    let found = if others.is_empty() { String::new() } else { format!("; there is {}", others.join(", ")) };
+    let problem = format!(
+        "has no weights: looked for {stem}.safetensors, {stem}.safetensors.index.json and the variants fp16, bf16 \
+         and fp32{found}"
+    );
+    Err(Error::weights_file(folder, problem))
 }
 
 /// The files that an index of shards names, each of which must lie beside it.
@@ -203,4 +245,8 @@ pub(super) fn read_object(file: &Path) -> Result<Map<String, Value>> {
         Ok(_) => Err(Error::config_file(file, "is not a JSON object")),
         Err(error) => Err(Error::config_file(file, format!("is not JSON: {error}"))),
     }
+}
+
+pub(super) fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

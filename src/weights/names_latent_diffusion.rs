@@ -76,24 +76,27 @@ fn output_block(name: &str, layers: usize) -> Option<String> {
     }
 }
 
+/// Parts of a residual block of the U-Net, there and in diffusers.
+pub(super) const RESNET: [(&str, &str); 6] = [
+    ("in_layers.0.", "norm1."),
+    ("in_layers.2.", "conv1."),
+    ("emb_layers.1.", "time_emb_proj."),
+    ("out_layers.0.", "norm2."),
+    ("out_layers.3.", "conv2."),
+    ("skip_connection.", "conv_shortcut."),
+];
+
 fn resnet(name: &str) -> Option<String> {
-    const PARTS: [(&str, &str); 6] = [
-        ("in_layers.0.", "norm1."),
-        ("in_layers.2.", "conv1."),
-        ("emb_layers.1.", "time_emb_proj."),
-        ("out_layers.0.", "norm2."),
-        ("out_layers.3.", "conv2."),
-        ("skip_connection.", "conv_shortcut."),
-    ];
-    PARTS.iter().find_map(|(original, today)| Some(format!("{today}{}", name.strip_prefix(original)?)))
+    RESNET.iter().find_map(|(original, today)| Some(format!("{today}{}", name.strip_prefix(original)?)))
 }
 
-/// `first_stage_model.…`: the autoencoder, whose decoder has `levels` levels.
+/// `first_stage_model.…`: the autoencoder, whose decoder has `levels` levels. A file that holds nothing else has no
+/// such prefix.
 ///
 /// - `decoder.up.0.block.1.conv1.weight` is `decoder.up_blocks.{levels - 1}.resnets.1.conv1.weight`
 #[must_use]
 pub fn autoencoder(name: &str, levels: usize) -> Option<String> {
-    let name = name.strip_prefix("first_stage_model.")?;
+    let name = name.strip_prefix("first_stage_model.").unwrap_or(name);
     let (side, rest) = name.split_once('.')?;
     match side {
         "quant_conv" | "post_quant_conv" | "quantize" => Some(name.to_owned()),
@@ -152,6 +155,20 @@ pub(super) fn block(name: &str) -> Option<String> {
 
 fn shortcut(name: &str) -> String {
     name.replace("nin_shortcut.", "conv_shortcut.").replace("temb_proj.", "time_emb_proj.")
+}
+
+/// `cond_stage_model.transformer.…`: the text encoder of Stable Diffusion 1.
+///
+/// - `cond_stage_model.transformer.text_model.final_layer_norm.bias` is `text_model.final_layer_norm.bias`; some files
+///   leave `text_model.` out
+#[must_use]
+pub fn text_encoder(name: &str) -> Option<String> {
+    let name = name.strip_prefix("cond_stage_model.transformer.")?;
+    let name = name.strip_prefix("text_model.").unwrap_or(name);
+    ["embeddings.", "encoder.layers.", "final_layer_norm."]
+        .iter()
+        .any(|part| name.starts_with(part))
+        .then(|| format!("text_model.{name}"))
 }
 
 /// `cond_stage_model.embedding.…`: the table of classes.

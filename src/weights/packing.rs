@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use bytemuck::Pod;
+use half::f16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 
-use super::checkpoint::{Checkpoint, Stored};
+use super::checkpoint::Checkpoint;
+use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::tensor::{ElementType, Tensor};
 
@@ -249,28 +250,7 @@ impl<'a> Source<'a> {
 
     fn decode(&self, start: usize, values: &mut [f32]) {
         let size = self.stored.bytes();
-        let bytes = &self.bytes[start * size..][..values.len() * size];
-        match self.stored {
-            Stored::F32 => {
-                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = f32::from_le_bytes(*bytes);
-                }
-            }
-            Stored::BF16 => {
-                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = bf16::from_le_bytes(*bytes).to_f32();
-                }
-            }
-            Stored::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
-                Ok(halves) => halves.convert_to_f32_slice(values),
-                Err(_) => {
-                    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                        *value = f16::from_le_bytes(*bytes).to_f32();
-                    }
-                }
-            },
-            Stored::Integer => unreachable!("integer tensors are refused when a layer asks for them"),
-        }
+        self.stored.decode(&self.bytes[start * size..][..values.len() * size], values);
     }
 
     fn refuse(&self, start: usize, values: &[f32], largest: f32) -> Error {

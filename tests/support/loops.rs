@@ -40,7 +40,12 @@ pub(crate) fn number(value: &Value) -> usize {
 
 /// The loops of the sd1 manifest whose names pass the filter.
 pub(crate) fn loops(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
-    let manifest = json("sd1/manifest.json");
+    loops_of("sd1", wanted)
+}
+
+/// The loops of a pack's manifest whose names pass the filter.
+pub(crate) fn loops_of(pack: &str, wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    let manifest = json(&format!("{pack}/manifest.json"));
     let all = manifest["cases"].as_array().unwrap().iter();
     let found: Vec<Value> = all
         .filter(|case| case["kind"] == "loop" && wanted(case["name"].as_str().unwrap()))
@@ -96,8 +101,13 @@ pub(crate) fn request(case: &Value, prompt: &Value) -> Request {
 
 /// Runs a loop from its seed, and compares latents and, where the reference has one, the picture.
 pub(crate) fn check_loop(pipeline: &mut DiffusionPipeline, case: &Value) {
+    check_case("sd1", pipeline, case);
+}
+
+/// As [`check_loop`], of a pack.
+pub(crate) fn check_case(pack: &str, pipeline: &mut DiffusionPipeline, case: &Value) {
     let name = case["name"].as_str().unwrap();
-    let goldens = Goldens::open(&format!("sd1/{}", case["file"].as_str().unwrap()));
+    let goldens = Goldens::open(&format!("{pack}/{}", case["file"].as_str().unwrap()));
     let prompts = &case["params"]["prompt"];
     let expected = goldens.tensor("out.latents");
     let mut latents = Vec::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use deepcache::gpu::list_adapters;
 use deepcache::pipelines::{DiffusionPipeline, LoadOptions, StorageType};
+use deepcache::weights::{ModelFiles, ModelKind, Replacements};
 use deepcache::{Error, Result};
 
 /// The model that stands beside the examples: small, really trained, 128x128 pictures of coloured shapes.
@@ -13,10 +14,19 @@ const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
 /// The model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct ModelOptions {
-    /// The model: a directory of the diffusers layout (Stable Diffusion v1, latent diffusion, DDPM), or an original
-    /// checkpoint (.safetensors) with its YAML file beside it.
+    /// The model: a directory of the diffusers layout (Stable Diffusion v1, latent diffusion, DDPM), Stable Diffusion
+    /// v1 in one file (.safetensors), or another original checkpoint with its YAML file beside it.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_MODEL, hide_default_value = true)]
     pub(crate) model: PathBuf,
+
+    /// Another VAE: a .safetensors file, or a directory with one.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) vae: Option<PathBuf>,
+
+    /// For Stable Diffusion in one file of an unusual shape: a diffusers directory, which needs no weights, with its
+    /// configuration.
+    #[arg(long, value_name = "DIRECTORY")]
+    config: Option<PathBuf>,
 
     /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
@@ -34,13 +44,26 @@ pub(crate) struct ModelOptions {
 impl ModelOptions {
     /// Loads the model.
     pub(crate) fn load(&self) -> Result<DiffusionPipeline> {
-        DiffusionPipeline::load(&self.model, &self.load_options()?)
+        let pipeline = DiffusionPipeline::load(&self.model, &self.load_options()?)?;
+        for warning in pipeline.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        Ok(pipeline)
     }
 
     /// What is checked before anything is read.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
-        Ok(LoadOptions { device: self.device.clone(), storage })
+        Ok(LoadOptions { device: self.device.clone(), storage, replacements: self.replacements() })
+    }
+
+    /// What the model makes pictures from, told from its files.
+    pub(crate) fn kind(&self) -> Result<ModelKind> {
+        Ok(ModelFiles::open_with(&self.model, &self.replacements())?.kind())
+    }
+
+    fn replacements(&self) -> Replacements {
+        Replacements { config: self.config.clone(), vae: self.vae.clone() }
     }
 
     /// Whether the model is the one that comes with deepcache.

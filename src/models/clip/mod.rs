@@ -1,6 +1,7 @@
 //! The text encoder: `transformers.CLIPTextModel`.
 
 mod config;
+mod from_tensors;
 mod text_model;
 
 pub use config::ClipConfig;
