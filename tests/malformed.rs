@@ -136,7 +136,7 @@ fn weight_rows() -> Vec<FileRow> {
             CLIP_WEIGHTS,
             Tensor(FIRST_BIAS, Dtype::F64, &[128], |_| vec![0; 8]),
             Weights,
-            &[FIRST_BIAS, "F64", "supported are F16, BF16 and F32"],
+            &[FIRST_BIAS, "F64", "supported are F32, F16, BF16"],
         ),
         (
             "integers",
@@ -188,7 +188,7 @@ fn weight_rows() -> Vec<FileRow> {
             Weights,
             &["unet", "time_embedding.linear_1.weight", "is missing"],
         ),
-        ("the U-Net as VAE", VAE_WEIGHTS, Copy(UNET_WEIGHTS), Weights, &["vae", "is missing"]),
+        ("the U-Net as VAE", VAE_WEIGHTS, Copy(UNET_WEIGHTS), Weights, &["vae", "holds no VAE"]),
         (
             "only a pickle",
             UNET_WEIGHTS,
@@ -513,11 +513,13 @@ fn what_is_no_model_is_explained() {
     says("a file within", load(&root.join(UNET)), Kind::Option, &["is not a checkpoint"]);
     says("an empty folder", load(&root.join("empty")), Kind::Option, &["is empty", "model_index.json"]);
     fs::rename(root.join(UNET_WEIGHTS), root.join("unet/diffusion_pytorch_model.bin")).unwrap();
-    let words = ["diffusion_pytorch_model.bin", "PyTorch pickle", "convert"];
-    says("a pickle", load(&root), Kind::Weights, &words);
+    says("another name", load(&root), Kind::Weights, &["looked for", "there is diffusion_pytorch_model.bin"]);
+    fs::write(root.join("unet/old.bin"), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.").unwrap();
+    says("a pickle", load(&root), Kind::Weights, &["old.bin", "PyTorch pickle", "Convert it"]);
     fs::remove_dir_all(root.join("tokenizer")).unwrap();
     fs::rename(root.join("unet/diffusion_pytorch_model.bin"), root.join(UNET_WEIGHTS)).unwrap();
-    says("no tokenizer", load(&root), Kind::Config, &["model_index.json", "the folder tokenizer", "missing"]);
+    // That of CLIP takes its place, whose prompts are longer than those of this model.
+    says("no tokenizer", load(&root), Kind::Config, &["text_encoder", "found 24", "the tokenizer makes 77"]);
 }
 
 /// Every key of every configuration with every kind of value: refused, or found not to fit, but never a panic. The

@@ -65,7 +65,12 @@ fn latent_diffusion_rows() -> Vec<Row> {
         (LDM_YAML, Replace("use_ema: False", "use_emu: False"), Config, &["use_emu"]),
         (LDM_YAML, Replace("use_ema: False", "use_ema: 3"), Config, &["use_ema", "3"]),
         (LDM_WEIGHTS, Text(""), Weights, &["model.safetensors", "is empty"]),
-        (LDM_WEIGHTS, Rename(CODEBOOK), Weights, &["\"quantize.embedding.weight\"", "missing", CODEBOOK]),
+        (
+            LDM_WEIGHTS,
+            Rename(CODEBOOK),
+            Weights,
+            &["\"first_stage_model.quantize.embedding.weight\"", "missing", CODEBOOK],
+        ),
         (LDM_WEIGHTS, Rename(CLASSES), Weights, &["\"embedding.weight\"", "missing", CLASSES]),
         (LDM_WEIGHTS, Tensor(CODEBOOK, Dtype::F16, &[256, 4], small), Weights, &[CODEBOOK, "[256, 4]"]),
         (LDM_WEIGHTS, Tensor(CODEBOOK, Dtype::F16, &[768], small), Weights, &[CODEBOOK, "[768]"]),

@@ -195,7 +195,10 @@ fn weight_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
     if let Some(file) = files.iter().find(|file| is_pickle_file(file)) {
         return Err(Error::weights_file(file, PICKLE));
     }
-    let named = |file: &&PathBuf| file.extension().is_some_and(|found| found == "safetensors");
+    let named = |file: &&PathBuf| {
+        let extensions = ["safetensors", "bin", "ckpt", "pt", "pth"];
+        file.extension().is_some_and(|found| extensions.iter().any(|extension| found == *extension))
+    };
     let others: Vec<String> = files.iter().filter(named).map(|file| file_name(file)).collect();
     let found = if others.is_empty() { String::new() } else { format!("; there is {}", others.join(", ")) };
     let problem = format!(
