@@ -104,7 +104,7 @@ impl Taken {
 
 fn run(options: &Options) -> Result<()> {
     let storage = options.dtype.as_deref().map(str::parse).transpose()?;
-    let load = LoadOptions { device: options.device.clone(), storage };
+    let load = LoadOptions { device: options.device.clone(), storage, ..LoadOptions::default() };
     let mut pipeline = DiffusionPipeline::load(&options.model, &load)?;
     let adapter = pipeline.gpu().description().clone();
     let software = pipeline.gpu().is_software();

@@ -97,7 +97,7 @@ fn help_names_every_option() {
     let output = command(Path::new("."), &["--help"]).output().unwrap();
     succeeded(&output);
     let help = text(&output.stdout);
-    let options = "PROMPT --model --negative-prompt --class-label --steps --guidance-scale --guidance-rescale \
+    let options = "PROMPT --model --vae --config --negative-prompt --class-label --steps --guidance-scale --guidance-rescale \
         --scheduler --eta --sigmas --timestep-spacing --seed --rng --width --height --count --cache-interval \
         --cache-schedule --cache-branch --cache-threshold --cache-forecast --cache-warm-up --cache-profile \
         --cache-budget --cache-speedup --device --list-devices --dtype --output --latents --save-latents --stats \

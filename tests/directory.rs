@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use deepcache::Result;
-use deepcache::weights::{ModelFiles, StableDiffusionFiles};
+use deepcache::weights::{ModelFiles, SchedulerSource, StableDiffusionFiles};
 use serde_json::{Value, json};
 
 fn index() -> Value {
@@ -75,21 +75,45 @@ fn a_whole_model_is_found() {
         [folder.path().join("text_encoder/model.safetensors")],
         "text encoder"
     );
-    assert_eq!(found.vae.config, folder.path().join("vae/config.json"), "configuration");
-    assert_eq!(found.tokenizer, folder.path().join("tokenizer"), "tokenizer");
-    assert_eq!(found.scheduler, folder.path().join("scheduler/scheduler_config.json"), "scheduler");
+    assert_eq!(found.vae.config, Some(folder.path().join("vae/config.json")), "configuration");
+    assert_eq!(found.tokenizer, Some(folder.path().join("tokenizer")), "tokenizer");
+    let scheduler = folder.path().join("scheduler/scheduler_config.json");
+    assert_eq!(found.scheduler, SchedulerSource::File(scheduler), "scheduler");
+    assert_eq!(found.warnings, [""; 0], "nothing to say");
 }
 
 #[test]
-fn halves_are_found_and_plain_files_preferred() {
+fn variants_are_found_in_their_order_and_plain_files_preferred() {
     let folder = model();
     let root = folder.path();
-    write(root, "unet/diffusion_pytorch_model.fp16.safetensors", "");
-    let plain = root.join("unet/diffusion_pytorch_model.safetensors");
-    assert_eq!(open(root).unwrap().unet.weights, [plain], "the variant was preferred");
-    remove(root, "unet/diffusion_pytorch_model.safetensors");
-    let variant = root.join("unet/diffusion_pytorch_model.fp16.safetensors");
-    assert_eq!(open(root).unwrap().unet.weights, [variant], "the variant was not found");
+    let names = ["", ".fp16", ".bf16", ".fp32"]
+        .map(|variant| format!("unet/diffusion_pytorch_model{variant}.safetensors"));
+    for name in &names {
+        write(root, name, "");
+    }
+    for name in &names {
+        assert_eq!(open(root).unwrap().unet.weights, [root.join(name)], "another variant was preferred");
+        remove(root, name);
+    }
+    write(root, "unet/diffusion_pytorch_model.non_ema.safetensors", "");
+    refused(
+        open(root),
+        &["looked for", "variants fp16", "there is diffusion_pytorch_model.non_ema.safetensors"],
+    );
+}
+
+#[test]
+fn without_a_tokenizer_there_is_that_of_clip() {
+    let folder = model();
+    fs::remove_dir_all(folder.path().join("tokenizer")).unwrap();
+    let mut changed = index();
+    for _ in 0..2 {
+        let found = open(folder.path()).unwrap();
+        assert_eq!(found.tokenizer, None, "CLIP's own");
+        assert!(found.warnings[0].contains("no folder \"tokenizer\""), "{:?}", found.warnings);
+        changed.as_object_mut().unwrap().remove("tokenizer");
+        write(folder.path(), "model_index.json", &changed.to_string());
+    }
 }
 
 #[test]
@@ -202,6 +226,10 @@ fn missing_parts_say_what_was_looked_for() {
 fn pickles_are_to_be_converted() {
     let folder = model();
     remove(folder.path(), "unet/diffusion_pytorch_model.safetensors");
-    write(folder.path(), "unet/diffusion_pytorch_model.bin", "");
-    refused(open(folder.path()), &["diffusion_pytorch_model.bin", "convert", "safetensors"]);
+    let path = folder.path().join("unet/diffusion_pytorch_model.bin");
+    fs::write(path, b"PK\x03\x04....archive/data.pkl").unwrap();
+    refused(
+        open(folder.path()),
+        &["diffusion_pytorch_model.bin", "can run programs", "Convert it", "safetensors"],
+    );
 }

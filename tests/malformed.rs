@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use deepcache::pipelines::{DiffusionPipeline, StorageType};
+use deepcache::pipelines::{DiffusionPipeline, LoadOptions, StorageType};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use support::{Change, Kind, Model, f16, gpu, mismatch, says, soon};
@@ -136,7 +136,7 @@ fn weight_rows() -> Vec<FileRow> {
             CLIP_WEIGHTS,
             Tensor(FIRST_BIAS, Dtype::F64, &[128], |_| vec![0; 8]),
             Weights,
-            &[FIRST_BIAS, "F64", "supported are F16, BF16 and F32"],
+            &[FIRST_BIAS, "F64", "supported are F32, F16, BF16"],
         ),
         (
             "integers",
@@ -188,7 +188,7 @@ fn weight_rows() -> Vec<FileRow> {
             Weights,
             &["unet", "time_embedding.linear_1.weight", "is missing"],
         ),
-        ("the U-Net as VAE", VAE_WEIGHTS, Copy(UNET_WEIGHTS), Weights, &["vae", "is missing"]),
+        ("the U-Net as VAE", VAE_WEIGHTS, Copy(UNET_WEIGHTS), Weights, &["vae", "holds no VAE"]),
         (
             "only a pickle",
             UNET_WEIGHTS,
@@ -471,7 +471,8 @@ fn damaged_models_are_explained() {
             if storage == StorageType::F16 && !gpu.has_f16() {
                 continue;
             }
-            let outcome = soon(name, || DiffusionPipeline::load_on(gpu.clone(), model.path(), Some(storage)));
+            let outcome =
+                soon(name, || DiffusionPipeline::load_on(gpu.clone(), model.path(), &storage.into()));
             problems.extend(
                 mismatch(outcome, kind, words).map(|problem| format!("{name}, {storage}: {problem}")),
             );
@@ -479,7 +480,7 @@ fn damaged_models_are_explained() {
         model.restore(file);
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    DiffusionPipeline::load_on(gpu, model.path(), None).expect("the model is whole again");
+    DiffusionPipeline::load_on(gpu, model.path(), &LoadOptions::default()).expect("the model is whole again");
 }
 
 #[test]
@@ -490,7 +491,7 @@ fn halves_that_would_overflow_are_refused_as_halves_only() {
         if index == 3 { 70_000_f32 } else { 0.0 }.to_le_bytes().to_vec()
     });
     model.change(CLIP_WEIGHTS, &large);
-    let load = |storage| DiffusionPipeline::load_on(gpu.clone(), model.path(), Some(storage));
+    let load = |storage: StorageType| DiffusionPipeline::load_on(gpu.clone(), model.path(), &storage.into());
     load(StorageType::F32).expect("an f32 holds 70000");
     let words = ["text_encoder", "mlp.fc1.weight", "70000 at [0, 3]", "65504", "use f32"];
     if gpu.has_f16() {
@@ -513,11 +514,13 @@ fn what_is_no_model_is_explained() {
     says("a file within", load(&root.join(UNET)), Kind::Option, &["is not a checkpoint"]);
     says("an empty folder", load(&root.join("empty")), Kind::Option, &["is empty", "model_index.json"]);
     fs::rename(root.join(UNET_WEIGHTS), root.join("unet/diffusion_pytorch_model.bin")).unwrap();
-    let words = ["diffusion_pytorch_model.bin", "PyTorch pickle", "convert"];
-    says("a pickle", load(&root), Kind::Weights, &words);
+    says("another name", load(&root), Kind::Weights, &["looked for", "there is diffusion_pytorch_model.bin"]);
+    fs::write(root.join("unet/old.bin"), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.").unwrap();
+    says("a pickle", load(&root), Kind::Weights, &["old.bin", "PyTorch pickle", "Convert it"]);
     fs::remove_dir_all(root.join("tokenizer")).unwrap();
     fs::rename(root.join("unet/diffusion_pytorch_model.bin"), root.join(UNET_WEIGHTS)).unwrap();
-    says("no tokenizer", load(&root), Kind::Config, &["model_index.json", "the folder tokenizer", "missing"]);
+    // That of CLIP takes its place, whose prompts are longer than those of this model.
+    says("no tokenizer", load(&root), Kind::Config, &["text_encoder", "found 24", "the tokenizer makes 77"]);
 }
 
 /// Every key of every configuration with every kind of value: refused, or found not to fit, but never a panic. The
@@ -545,7 +548,7 @@ fn no_value_of_any_key_panics() {
                 fs::write(model.path().join(file), changed.to_string()).unwrap();
                 let name = format!("{file}: {key}: {value}");
                 let outcome = soon(&name, || {
-                    DiffusionPipeline::load_on(gpu.clone(), model.path(), Some(StorageType::F32))
+                    DiffusionPipeline::load_on(gpu.clone(), model.path(), &StorageType::F32.into())
                 });
                 let message = outcome.expect_err(&name).to_string();
                 assert!(

@@ -148,7 +148,7 @@ fn request_rows() -> Vec<RequestRow> {
 fn requests_that_cannot_be_honoured_name_the_option() {
     let model = Model::new();
     model.change(SCHEDULER, &Change::Key("/_class_name", json!("TCDScheduler")));
-    let mut pipeline = DiffusionPipeline::load_on(gpu(), model.path(), Some(StorageType::F32)).unwrap();
+    let mut pipeline = DiffusionPipeline::load_on(gpu(), model.path(), &StorageType::F32.into()).unwrap();
     let small = Request {
         steps: Some(1),
         width: Some(32),

@@ -25,7 +25,7 @@ type Row = (&'static str, Change, Kind, &'static [&'static str]);
 fn check(folder: &str, rows: Vec<Row>) {
     let gpu = gpu();
     let model = Model::of(folder);
-    let load = || DiffusionPipeline::load_on(gpu.clone(), model.path(), Some(StorageType::F32));
+    let load = || DiffusionPipeline::load_on(gpu.clone(), model.path(), &StorageType::F32.into());
     let mut problems = Vec::new();
     for (number, (file, change, kind, words)) in rows.into_iter().enumerate() {
         model.change(file, &change);
@@ -154,7 +154,7 @@ fn sizes_are_for_models_that_are_told_them() {
     let small = Request { steps: Some(1), width: Some(16), height: Some(16), ..Request::prompt("a fox") };
     for (folder, size, words) in [(SD2, 64, "not told sizes"), (SDXL, 100_000, "above 16384")] {
         let model = Model::of(folder);
-        let mut pipeline = DiffusionPipeline::load_on(gpu(), model.path(), Some(StorageType::F32)).unwrap();
+        let mut pipeline = DiffusionPipeline::load_on(gpu(), model.path(), &StorageType::F32.into()).unwrap();
         let request = Request { original_size: Some([size, 64]), ..small.clone() };
         let outcome = pipeline.generate(&request, |_| ControlFlow::Continue(()));
         says(folder, outcome, Kind::Option, &["original size", words]);

@@ -65,7 +65,12 @@ fn latent_diffusion_rows() -> Vec<Row> {
         (LDM_YAML, Replace("use_ema: False", "use_emu: False"), Config, &["use_emu"]),
         (LDM_YAML, Replace("use_ema: False", "use_ema: 3"), Config, &["use_ema", "3"]),
         (LDM_WEIGHTS, Text(""), Weights, &["model.safetensors", "is empty"]),
-        (LDM_WEIGHTS, Rename(CODEBOOK), Weights, &["\"quantize.embedding.weight\"", "missing", CODEBOOK]),
+        (
+            LDM_WEIGHTS,
+            Rename(CODEBOOK),
+            Weights,
+            &["\"first_stage_model.quantize.embedding.weight\"", "missing", CODEBOOK],
+        ),
         (LDM_WEIGHTS, Rename(CLASSES), Weights, &["\"embedding.weight\"", "missing", CLASSES]),
         (LDM_WEIGHTS, Tensor(CODEBOOK, Dtype::F16, &[256, 4], small), Weights, &[CODEBOOK, "[256, 4]"]),
         (LDM_WEIGHTS, Tensor(CODEBOOK, Dtype::F16, &[768], small), Weights, &[CODEBOOK, "[768]"]),
@@ -158,7 +163,7 @@ fn check(model: &str, weights: Option<&str>, rows: Vec<Row>) {
     let gpu = gpu();
     let model = Model::of(model);
     let path = weights.map_or_else(|| model.path(), |name| model.path().join(name));
-    let load = || DiffusionPipeline::load_on(gpu.clone(), &path, Some(StorageType::F32));
+    let load = || DiffusionPipeline::load_on(gpu.clone(), &path, &StorageType::F32.into());
     let mut problems = Vec::new();
     for (number, (file, change, kind, words)) in rows.into_iter().enumerate() {
         model.change(file, &change);
@@ -220,7 +225,7 @@ fn sweep(model: &str, weights: &str, path: &dyn Fn(&Path) -> PathBuf, files: &[&
                 fs::write(model.path().join(file), changed.to_string()).unwrap();
                 let name = format!("{file}: {pointer}: {value}");
                 let outcome = soon(&name, || {
-                    DiffusionPipeline::load_on(gpu.clone(), path(&model.path()), Some(StorageType::F32))
+                    DiffusionPipeline::load_on(gpu.clone(), path(&model.path()), &StorageType::F32.into())
                 });
                 let message = outcome.map(|_| "was accepted").expect_err(&name).to_string();
                 let named =
@@ -263,7 +268,7 @@ fn sizes_that_a_config_leaves_open_or_wrong_are_asked_for() {
         let model = Model::of(folder);
         model.change(file, &change);
         let path = weights.map_or_else(|| model.path(), |name| model.path().join(name));
-        let mut pipeline = DiffusionPipeline::load_on(gpu.clone(), path, Some(StorageType::F32)).unwrap();
+        let mut pipeline = DiffusionPipeline::load_on(gpu.clone(), path, &StorageType::F32.into()).unwrap();
         let request = Request { steps: Some(1), scheduler: "ddim".parse().ok(), ..Request::unconditional() };
         let outcome = pipeline.generate(&request, |_| ControlFlow::Continue(()));
         if folder == ORIGINAL {

@@ -31,7 +31,7 @@ static CHURCH: Shared = LazyLock::new(|| load("ddpm-church"));
 
 fn load(pack: &str) -> Mutex<DiffusionPipeline> {
     let path = repository(&format!("tests/goldens/{pack}/model"));
-    let loaded = DiffusionPipeline::load_on(GPU.clone(), path, Some(StorageType::F32));
+    let loaded = DiffusionPipeline::load_on(GPU.clone(), path, &StorageType::F32.into());
     Mutex::new(loaded.unwrap_or_else(|error| panic!("{error}")))
 }
 
@@ -177,7 +177,7 @@ fn averaged_weights_are_used_where_the_config_asks_for_them() {
     let expected = run(&mut golden, &ldm_request(case)).latents;
     let made = |name: &str| {
         let path = folder.path().join(name);
-        let mut pipeline = DiffusionPipeline::load_on(GPU.clone(), path, Some(StorageType::F32)).unwrap();
+        let mut pipeline = DiffusionPipeline::load_on(GPU.clone(), path, &StorageType::F32.into()).unwrap();
         run(&mut pipeline, &ldm_request(case)).latents
     };
     assert_eq!(made("ema.safetensors"), expected, "the averages are the golden's weights");
@@ -258,7 +258,7 @@ fn with_scheduler(pack: &str, config: &Value) -> DiffusionPipeline {
     for file in files.iter().filter(|file| original.join(file).is_file()) {
         std::fs::write(copy.path().join(file), config.to_string()).unwrap();
     }
-    DiffusionPipeline::load_on(GPU.clone(), copy.path(), Some(StorageType::F32)).unwrap()
+    DiffusionPipeline::load_on(GPU.clone(), copy.path(), &StorageType::F32.into()).unwrap()
 }
 
 #[test]

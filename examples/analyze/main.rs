@@ -25,7 +25,6 @@ use std::process::ExitCode;
 use command::{Folder, check_names, interrupt, list_devices, program, save_pipelines};
 use deepcache::Result;
 use deepcache::files::write_whole;
-use deepcache::weights::ModelFiles;
 use findings::Task;
 use options::Options;
 use plans::recommendations;
@@ -40,7 +39,7 @@ fn run(options: &Options) -> Result<()> {
         return list_devices();
     }
     options.model.load_options()?;
-    let mut requests = options.requests(ModelFiles::open(&options.model.model)?.kind())?;
+    let mut requests = options.requests(options.model.kind()?)?;
     let probes = options.probes()?;
     let folder = Folder::new(&options.output)?;
 

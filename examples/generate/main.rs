@@ -17,7 +17,6 @@ use std::process::ExitCode;
 use command::{check_names, interrupt, list_devices, program, progress_bar, save_pipelines, tune};
 use deepcache::files::{check_writable, write_whole};
 use deepcache::pipelines::{Generation, Latents, Request};
-use deepcache::weights::ModelFiles;
 use deepcache::{Error, Result};
 use options::Options;
 use parameters::parameters;
@@ -32,7 +31,7 @@ fn run(options: &Options) -> Result<()> {
     }
     options.model.load_options()?;
     let budget = options.budget()?;
-    let mut request = options.request(ModelFiles::open(&options.model.model)?.kind())?;
+    let mut request = options.request(options.model.kind()?)?;
     if let Some(path) = &options.latents {
         let latents = Latents::read(path)?;
         let count = latents.shape()[0];

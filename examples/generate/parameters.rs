@@ -46,6 +46,8 @@ pub(crate) fn parameters(
     let picture = &generation.pictures[number];
     facts.push(format!("Size: {}x{}", picture.width, picture.height));
     facts.extend(options.model.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
+    let vae = options.model.vae.as_deref().and_then(Path::file_name);
+    facts.extend(vae.map(|name| format!("VAE: {}", name.to_string_lossy())));
     if let Some(cache) = &request.cache {
         facts.extend(cache_facts(cache));
         let full = steps[number * calls..(number + 1) * calls].iter();

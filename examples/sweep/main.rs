@@ -33,7 +33,6 @@ use command::{Folder, check_names, interrupt, list_devices, program, progress_ba
 use deepcache::Result;
 use deepcache::deepcache::CacheProfile;
 use deepcache::files::write_whole;
-use deepcache::weights::ModelFiles;
 use measures::mean;
 use options::Options;
 use runs::{Outcome, Runner, median_seconds};
@@ -50,7 +49,7 @@ fn run(options: &Options) -> Result<()> {
     options.model.load_options()?;
     let (samplers, methods, intervals) = (options.samplers()?, options.methods()?, options.intervals()?);
     let equal_work = options.equal_work()?;
-    let subjects = options.subjects(ModelFiles::open(&options.model.model)?.kind())?;
+    let subjects = options.subjects(options.model.kind()?)?;
     let profiles = options.profile.iter().map(CacheProfile::read).collect::<Result<Vec<_>>>()?;
     let folder = Folder::new(&options.output)?;
     let mut pipeline = options.model.load()?;

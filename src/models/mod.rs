@@ -2,6 +2,7 @@
 
 pub mod clip;
 mod config_reader;
+mod from_tensors;
 pub mod latent_diffusion;
 mod original_ddpm;
 pub mod unet;

@@ -45,6 +45,22 @@ impl Linear {
         Self::fused(weights, loader, name, &[name], inputs, &[outputs], false)
     }
 
+    /// The layer called `name`, without a bias, whose weight the file holds as `stored`, `[inputs, outputs]`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) if its tensor is missing or has another shape.
+    pub fn load_transposed(
+        weights: &Weights<'_>,
+        loader: &mut Loader,
+        name: &str,
+        stored: &str,
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Self> {
+        // Kernels read matrices in this order.
+        let weight = weights.table(loader, stored, inputs, outputs)?; // [I, O]
+        Ok(Self { name: name.to_owned(), weight, bias: None })
+    }
+
     /// Several layers that read the same input, as one whose outputs lie side by side; labelled `name`.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ pub struct DiffusionPipeline {
     pub(super) model: Model,
     pub(super) storage: StorageType,
     pub(super) load_seconds: f64,
+    warnings: Vec<String>,
 }
 
 /// What a run made.
@@ -78,24 +79,31 @@ impl Prepared {
 }
 
 impl DiffusionPipeline {
-    /// Loads a model: a directory of diffusers' layout, or an original checkpoint with its YAML file. See
-    /// [`ModelFiles::open`] for what is recognised.
+    /// Loads a model: a directory of diffusers' layout, Stable Diffusion 1 in one file, or another original
+    /// checkpoint with its YAML file. See [`ModelFiles::open`] for what is recognised.
     ///
     /// # Errors
     /// [`Error::Option`], [`Error::Io`], [`Error::Config`] and [`Error::Weights`] for files that are missing,
     /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
-        Self::load_on(gpu, path, options.storage)
+        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options.storage)
     }
 
-    /// Loads a model onto a GPU that is already open.
+    /// Loads a model onto a GPU that is already open; the device of the options is not asked for.
     ///
     /// # Errors
     /// As [`DiffusionPipeline::load`].
-    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, storage: Option<StorageType>) -> Result<Self> {
+    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options.storage)
+    }
+
+    /// Loads the model of these files onto a GPU that is already open.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::load`].
+    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, storage: Option<StorageType>) -> Result<Self> {
         let started = Instant::now();
-        let files = ModelFiles::open(path)?;
         let storage = match storage {
             Some(StorageType::F16) if !gpu.has_f16() => {
                 let name = &gpu.description().name;
@@ -109,9 +117,21 @@ impl DiffusionPipeline {
             None => StorageType::F32,
         };
         let mut memory = Memory::new(Arc::clone(&gpu));
-        let model = load_model(&files, &mut memory, storage.element())?;
+        let model = load_model(files, &mut memory, storage.element())?;
         let executor = Executor::new(Arc::clone(&gpu));
-        Ok(Self { gpu, memory, executor, model, storage, load_seconds: started.elapsed().as_secs_f64() })
+        let warnings = match files {
+            ModelFiles::StableDiffusion(files) => files.warnings.clone(),
+            ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
+            _ => Vec::new(),
+        };
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(Self { gpu, memory, executor, model, storage, load_seconds, warnings })
+    }
+
+    /// What the caller should tell its user about the model's files.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The GPU that it runs on.

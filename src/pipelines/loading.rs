@@ -3,20 +3,18 @@
 use std::path::PathBuf;
 
 use super::model::{Conditioner, Decoder, Model};
+use super::{stable_diffusion, stable_diffusion_xl};
 use crate::error::{Error, Result};
 use crate::gpu::{Memory, Purpose};
 use crate::models::OriginalDdpmConfig;
-use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::latent_diffusion::{ClassEmbedder, LatentDiffusionConfig};
 use crate::models::unet::{UNet, UNetConfig};
-use crate::models::vae::{VaeConfig, VaeDecoder};
 use crate::models::vq::{VqConfig, VqDecoder};
 use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
-use crate::tokenizer::ClipTokenizer;
 use crate::weights::names_latent_diffusion as ldm;
 use crate::weights::{
-    Checkpoint, Component, Loader, ModelFiles, Original, StableDiffusionFiles, names_original_ddpm,
+    Checkpoint, Component, Loader, ModelFiles, Original, names_original_ddpm, originals_latent_diffusion,
 };
 
 /// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
@@ -46,8 +44,8 @@ pub fn load_network<N>(
 pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: ElementType) -> Result<Model> {
     let mut site = Site { memory, element };
     let model = match files {
-        ModelFiles::StableDiffusion(files) => site.stable_diffusion(files)?,
-        ModelFiles::StableDiffusionXl(files) => site.stable_diffusion_xl(files)?,
+        ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
+        ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
         ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
             let unet_config = UNetConfig::from_file(&unet.config)?;
             let vq_config = VqConfig::from_file(&vqvae.config)?;
@@ -88,38 +86,27 @@ impl Site<'_> {
         name: &str,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
-        self.component_as(component, name, self.element, build)
+        self.network(&Checkpoint::open(&component.weights)?, name, build)
     }
 
-    /// As [`component`](Self::component), with matrices stored as `element`.
-    pub(super) fn component_as<N>(
+    pub(super) fn network<N>(
         &mut self,
-        component: &Component,
+        checkpoint: &Checkpoint,
+        name: &str,
+        build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        self.network_as(checkpoint, name, self.element, build)
+    }
+
+    /// As [`network`](Self::network), with matrices stored as `element`.
+    pub(super) fn network_as<N>(
+        &mut self,
+        checkpoint: &Checkpoint,
         name: &str,
         element: ElementType,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
-        let checkpoint = Checkpoint::open(&component.weights)?;
-        load_network(&checkpoint, self.memory, name, element, build)
-    }
-
-    fn stable_diffusion(&mut self, files: &StableDiffusionFiles) -> Result<Model> {
-        let tokenizer = ClipTokenizer::open(&files.tokenizer)?;
-        let scheduler = SchedulerConfig::from_file(&files.scheduler)?;
-        let clip_config = ClipConfig::from_file(&files.text_encoder.config)?;
-        let unet_config = UNetConfig::from_file(&files.unet.config)?;
-        let vae_config = VaeConfig::from_file(&files.vae.config)?;
-        check_fit(files, &tokenizer, &clip_config, &unet_config, &vae_config)?;
-        let encoder = self.component(&files.text_encoder, "text_encoder", |file, loader| {
-            ClipTextModel::load(clip_config, file, loader)
-        })?;
-        let unet =
-            self.component(&files.unet, "unet", |file, loader| UNet::load(unet_config, file, loader))?;
-        let vae =
-            self.component(&files.vae, "vae", |file, loader| VaeDecoder::load(vae_config, file, loader))?;
-        let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
-        let conditioner = Conditioner::Text { tokenizer, encoder };
-        Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+        load_network(checkpoint, self.memory, name, element, build)
     }
 
     fn latent_diffusion(&mut self, files: &Original) -> Result<Model> {
@@ -138,20 +125,21 @@ impl Site<'_> {
         } else {
             checkpoint.renamed(|name| ldm::unet(name, layers))
         };
+        let up_attention = config.unet.up_attention.clone();
+        let unet = unet
+            .with_original_names(move |name| originals_latent_diffusion::unet(name, layers, &up_attention));
         let embedder = checkpoint.renamed(ldm::class_embedder);
-        let autoencoder = checkpoint.renamed(|name| ldm::autoencoder(name, levels));
+        let autoencoder =
+            checkpoint.renamed(|name| ldm::autoencoder(name, levels)).with_original_names(move |name| {
+                Some(format!("first_stage_model.{}", originals_latent_diffusion::autoencoder(name, levels)?))
+            });
 
         let channels = config.unet.cross_attention_dim.unwrap_or_default();
-        let embedder =
-            load_network(&embedder, self.memory, "class_embedder", self.element, |file, loader| {
-                ClassEmbedder::load([config.classes, channels], file, loader)
-            })?;
-        let unet = load_network(&unet, self.memory, "unet", self.element, |file, loader| {
-            UNet::load(config.unet, file, loader)
+        let embedder = self.network(&embedder, "class_embedder", |file, loader| {
+            ClassEmbedder::load([config.classes, channels], file, loader)
         })?;
-        let vq = load_network(&autoencoder, self.memory, "vq", self.element, |file, loader| {
-            VqDecoder::load(config.vq, file, loader)
-        })?;
+        let unet = self.network(&unet, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
+        let vq = self.network(&autoencoder, "vq", |file, loader| VqDecoder::load(config.vq, file, loader))?;
         let scheduler =
             SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
         let decoder = Decoder::Vq(Box::new(vq));
@@ -166,16 +154,14 @@ impl Site<'_> {
         // Files that were saved from several GPUs have another word in front.
         let renamed = checkpoint
             .renamed(|name| names_original_ddpm::unet(name.strip_prefix("module.").unwrap_or(name), levels));
-        let unet = load_network(&renamed, self.memory, "unet", self.element, |file, loader| {
-            UNet::load(config.unet, file, loader)
-        })?;
+        let unet = self.network(&renamed, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
         let scheduler = SchedulerConfig::original_ddpm(config.beta_start, config.beta_end, config.timesteps)?;
         Ok(Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler })
     }
 }
 
 /// A U-Net must make what it reads, and the decoder must read that.
-pub(super) fn expect_channels(file: &PathBuf, unet: &UNetConfig, expected: usize) -> Result<()> {
+fn expect_channels(file: &PathBuf, unet: &UNetConfig, expected: usize) -> Result<()> {
     if unet.in_channels == expected && unet.out_channels == expected {
         return Ok(());
     }
@@ -204,46 +190,4 @@ fn expect_pixels(file: &PathBuf, unet: &UNetConfig) -> Result<()> {
         unet.in_channels, unet.out_channels
     );
     Err(Error::config(file, "in_channels", problem))
-}
-
-/// Models that were not made for each other are found before anything is loaded.
-fn check_fit(
-    files: &StableDiffusionFiles,
-    tokenizer: &ClipTokenizer,
-    clip: &ClipConfig,
-    unet: &UNetConfig,
-    vae: &VaeConfig,
-) -> Result<()> {
-    if unet.cross_attention_dim != Some(clip.hidden_size) {
-        let found = unet.cross_attention_dim.map_or_else(|| "none".to_owned(), |found| found.to_string());
-        let problem = format!("found {found}, the text encoder makes {}", clip.hidden_size);
-        return Err(Error::config(&files.unet.config, "cross_attention_dim", problem));
-    }
-    if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
-        let problem = format!(
-            "found {} in and {} out, expected the VAE's {} latent channels",
-            unet.in_channels, unet.out_channels, vae.latent_channels
-        );
-        return Err(Error::config(&files.unet.config, "in_channels", problem));
-    }
-    if unet.text_time.is_some() {
-        let problem = "found \"text_time\", which only an SDXL pipeline provides for";
-        return Err(Error::config(&files.unet.config, "addition_embed_type", problem));
-    }
-    expect_tokenizer(&files.text_encoder.config, tokenizer, clip)
-}
-
-/// A text encoder must have a place for every token, and an embedding of it.
-pub(super) fn expect_tokenizer(file: &PathBuf, tokenizer: &ClipTokenizer, clip: &ClipConfig) -> Result<()> {
-    if tokenizer.max_length() > clip.max_position_embeddings {
-        let problem =
-            format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
-        return Err(Error::config(file, "max_position_embeddings", problem));
-    }
-    if tokenizer.vocabulary_size() > clip.vocab_size {
-        let problem =
-            format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
-        return Err(Error::config(file, "vocab_size", problem));
-    }
-    Ok(())
 }

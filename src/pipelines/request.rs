@@ -9,6 +9,7 @@ use crate::pipelines::Latents;
 use crate::random::Generator;
 use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
 use crate::tensor::ElementType;
+use crate::weights::Replacements;
 
 /// How weights and activations are stored. Sums are 32-bit always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,14 @@ pub struct LoadOptions {
     pub device: Option<String>,
     /// How values are stored; if `None`, 16-bit on a GPU that can, otherwise 32-bit.
     pub storage: Option<StorageType>,
+    /// Files in the place of the model's own.
+    pub replacements: Replacements,
+}
+
+impl From<StorageType> for LoadOptions {
+    fn from(storage: StorageType) -> Self {
+        Self { storage: Some(storage), ..Self::default() }
+    }
 }
 
 /// How deep features are reused between steps. Ma et al., *DeepCache*, 2023, <https://arxiv.org/abs/2312.00858>.

@@ -1,6 +1,6 @@
 //! The noise schedules of models that do not come from diffusers, whose code makes its tables in another way.
 
-use super::config::{BETA, LimitKeys, NoiseKeys, SchedulerConfig, is_beta};
+use super::config::{BETA, LimitKeys, NoiseKeys, PredictionType, SchedulerConfig, is_beta};
 use super::entries::MOST_TRAIN_TIMESTEPS;
 use super::kind::SchedulerKind;
 use super::noise_schedule::{running_products, single};
@@ -8,7 +8,65 @@ use super::options::TimestepSpacing;
 use super::timesteps::linspace;
 use crate::error::{Error, Result};
 
+/// What `scheduler_config.json` says in the repositories of Stable Diffusion 1.
+const STABLE_DIFFUSION_1: &str = r#"{
+    "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000, "set_alpha_to_one": false, "skip_prk_steps": true, "steps_offset": 1,
+    "clip_sample": false
+}"#;
+
+/// The same of Stable Diffusion 2.1.
+const STABLE_DIFFUSION_2: &str = r#"{
+    "_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000, "set_alpha_to_one": false, "steps_offset": 1, "clip_sample": false
+}"#;
+
+/// The same of Stable Diffusion XL.
+const STABLE_DIFFUSION_XL: &str = r#"{
+    "_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+    "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "steps_offset": 1, "timestep_spacing": "leading"
+}"#;
+
 impl SchedulerConfig {
+    /// The schedule of Stable Diffusion 1, for a model that comes in one file; the sampler is PNDM.
+    ///
+    /// # Errors
+    /// None: the text is this library's own.
+    pub fn stable_diffusion_1() -> Result<Self> {
+        Self::from_json("Stable Diffusion 1", STABLE_DIFFUSION_1)
+    }
+
+    /// The schedule of Stable Diffusion 2, for a model that comes in one file; the sampler is DDIM.
+    ///
+    /// # Errors
+    /// None: the text is this library's own.
+    pub fn stable_diffusion_2() -> Result<Self> {
+        Self::from_json("Stable Diffusion 2", STABLE_DIFFUSION_2)
+    }
+
+    /// The schedule of Stable Diffusion XL, for a model that comes in one file; the sampler is Euler's.
+    ///
+    /// # Errors
+    /// None: the text is this library's own.
+    pub fn stable_diffusion_xl() -> Result<Self> {
+        Self::from_json("Stable Diffusion XL", STABLE_DIFFUSION_XL)
+    }
+
+    /// The same schedule for a model that predicts the velocity (`v_prediction`). Salimans & Ho 2022,
+    /// <https://arxiv.org/abs/2202.00512>.
+    #[must_use]
+    pub fn predicting_velocity(self) -> Self {
+        Self { prediction_type: PredictionType::Velocity, ..self }
+    }
+
+    /// The same betas, stretched so that the last training timestep is all noise. Lin, Liu, Li & Yang 2023,
+    /// <https://arxiv.org/abs/2305.08891>.
+    #[must_use]
+    pub fn with_zero_terminal_snr(mut self) -> Self {
+        self.noise.rescale_betas_zero_snr = true;
+        self
+    }
+
     /// The schedule of the models of latent diffusion, which come without a `scheduler_config.json`: betas whose
     /// square roots lie evenly between those of `linear_start` and `linear_end` (unitless, the shares of noise
     /// that the first and the last of `timesteps` training timesteps add), computed in f64 and rounded once.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::END_OF_WORD;
+use super::{END_OF_WORD, embedded};
 use crate::error::{Error, Result};
 
 /// The length of CLIP's context, where a file does not name one.
@@ -50,8 +50,39 @@ impl Files {
         let config = Entries::read(directory.join("tokenizer_config.json"))?.unwrap_or_default();
         let map = Entries::read(directory.join("special_tokens_map.json"))?.unwrap_or_default();
         let whole = Entries::read(directory.join("tokenizer.json"))?;
-
         let declared = declared_tokens(directory, &config, whole.as_ref())?;
+        let words = match &whole {
+            Some(whole) => {
+                let (vocabulary, merges) = whole.model()?;
+                (whole.file.clone(), vocabulary, merges)
+            }
+            None => {
+                let (file, vocabulary) = read_vocabulary(directory.join("vocab.json"))?;
+                let merges = read_merges(&directory.join("merges.txt"), &vocabulary)?;
+                (file, vocabulary, merges)
+            }
+        };
+        Self::assemble(&config, &map, declared, words)
+    }
+
+    /// CLIP's own, which is a part of this library; its vocabulary follows from its merges.
+    pub(super) fn embedded() -> Result<Self> {
+        let parse =
+            |name: &str, text: &str| Entries::parse(Path::new("assets/clip-tokenizer").join(name), text);
+        let config = parse("tokenizer_config.json", embedded::CONFIG)?;
+        let map = parse("special_tokens_map.json", embedded::SPECIAL_TOKENS)?;
+        let vocabulary = embedded::vocabulary();
+        let file = PathBuf::from("assets/clip-tokenizer/merges.txt");
+        let merges = parse_merges(&file, embedded::MERGES, &vocabulary)?;
+        Self::assemble(&config, &map, Vec::new(), (file, vocabulary, merges))
+    }
+
+    fn assemble(
+        config: &Entries,
+        map: &Entries,
+        declared: Vec<(u32, Added)>,
+        (vocabulary_file, vocabulary, merges): (PathBuf, Vocab, Merges),
+    ) -> Result<Self> {
         // The map is the older of the two, and says nothing where the configuration lists its tokens.
         let named = |key: &str| {
             let mapped = if config.get("added_tokens_decoder").is_some() { None } else { map.named(key) };
@@ -71,17 +102,6 @@ impl Files {
             }
         }
 
-        let (vocabulary_file, vocabulary, merges) = match &whole {
-            Some(whole) => {
-                let (vocabulary, merges) = whole.model()?;
-                (whole.file.clone(), vocabulary, merges)
-            }
-            None => {
-                let (file, vocabulary) = read_vocabulary(directory.join("vocab.json"))?;
-                let merges = read_merges(&directory.join("merges.txt"), &vocabulary)?;
-                (file, vocabulary, merges)
-            }
-        };
         let max_length = config.max_length()?;
         Ok(Self { vocabulary_file, vocabulary, merges, max_length, special, declared, further })
     }
@@ -174,8 +194,12 @@ impl Entries {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(file, "read", error)),
         };
-        match serde_json::from_str(&text) {
-            Ok(Value::Object(entries)) => Ok(Some(Self { file, entries })),
+        Self::parse(file, &text).map(Some)
+    }
+
+    fn parse(file: PathBuf, text: &str) -> Result<Self> {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(entries)) => Ok(Self { file, entries }),
             Ok(_) => Err(Error::config_file(file, "expected a JSON object")),
             Err(error) => Err(Error::config_file(file, format!("is not JSON: {error}"))),
         }
@@ -300,6 +324,10 @@ fn vocabulary_of(file: &Path, entries: &Map<String, Value>) -> Result<Vocab> {
 
 fn read_merges(file: &Path, vocabulary: &Vocab) -> Result<Merges> {
     let text = std::fs::read_to_string(file).map_err(|error| Error::io(file, "read", error))?;
+    parse_merges(file, &text, vocabulary)
+}
+
+fn parse_merges(file: &Path, text: &str, vocabulary: &Vocab) -> Result<Merges> {
     let mut merges = Merges::new();
     for (index, line) in text.lines().enumerate() {
         if line.starts_with("#version") || line.trim().is_empty() {

@@ -3,6 +3,7 @@
 //! Sennrich, Haddow & Birch 2016, <https://arxiv.org/abs/1508.07909>; Radford et al. 2021 (CLIP),
 //! <https://arxiv.org/abs/2103.00020>. Agrees with `CLIPTokenizer` of transformers 5.
 
+mod embedded;
 mod files;
 
 use std::fmt;
@@ -55,7 +56,29 @@ impl ClipTokenizer {
     /// [`Error::Io`] if a file cannot be read, [`Error::Config`] naming the file if it is damaged, if merges do not
     /// fit the vocabulary, or if it lacks a special token.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        let files = Files::read(directory.as_ref())?;
+        Self::of_files(&Files::read(directory.as_ref())?)
+    }
+
+    /// CLIP's own tokenizer, which is a part of this library: for models that come without one.
+    ///
+    /// # Errors
+    /// None: the files are this library's own.
+    pub fn embedded() -> Result<Self> {
+        Self::of_files(&Files::embedded()?)
+    }
+
+    /// The same tokenizer, filling prompts up with another token of its vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if it is not in the vocabulary.
+    pub fn padded_with(self, token: &str) -> Result<Self> {
+        let Some(padding) = self.tokenizer.token_to_id(token) else {
+            return Err(Error::option("pad_token", format!("\"{token}\" is not in the vocabulary")));
+        };
+        Ok(Self { padding, ..self })
+    }
+
+    fn of_files(files: &Files) -> Result<Self> {
         let refuse = |error: tokenizers::Error| Error::config_file(&files.vocabulary_file, error.to_string());
         let begin = files.id("bos_token")?;
         let end = files.id("eos_token")?;

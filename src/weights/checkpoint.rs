@@ -1,43 +1,20 @@
 //! Safetensors files, mapped and checked: what is in them, and where.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, TensorInfo};
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::SafeTensors;
 
 use super::Weights;
+use super::damage::{LENGTH_BYTES, explain};
 use super::names_diffusers::alternatives;
+use super::nearest::nearest;
+use super::stored::Stored;
 use crate::error::{Error, Result};
-
-/// Bytes in front of the header: its length.
-const LENGTH_BYTES: usize = 8;
-
-/// How the values of one tensor are stored in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stored {
-    /// IEEE 754 binary16.
-    F16,
-    /// The upper half of an `f32`.
-    BF16,
-    /// IEEE 754 binary32.
-    F32,
-    /// Integers, which no layer reads.
-    Integer,
-}
-
-impl Stored {
-    /// Bytes of one floating-point value.
-    pub(super) const fn bytes(self) -> usize {
-        match self {
-            Self::F16 | Self::BF16 => 2,
-            Self::F32 | Self::Integer => 4,
-        }
-    }
-}
 
 /// One tensor of a file.
 #[derive(Clone, Debug)]
@@ -65,16 +42,32 @@ pub struct Checkpoint {
     entries: BTreeMap<String, Entry>,
     /// Whether every tensor that a layer asks for is taken to be there.
     assumed: bool,
+    /// What the file would call a tensor that is not there.
+    original: Option<OriginalName>,
+}
+
+/// The name that a file's layout has for a tensor of today's name.
+#[derive(Clone)]
+struct OriginalName(Arc<Rename>);
+
+/// Another name for a name.
+type Rename = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl fmt::Debug for OriginalName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("OriginalName")
+    }
 }
 
 impl Checkpoint {
     /// Maps the files and checks their headers; the values stay on disk until they are packed.
     ///
-    /// Tensors must be F16, BF16 or F32; I64 and I32 tensors are known but never read.
+    /// Layers read F32, F16, BF16 and the 8-bit `F8_E4M3` and `F8_E5M2`; tensors of other types may lie in the
+    /// file as long as no layer asks for them.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be opened, [`Error::Weights`] if one is not a whole safetensors file,
-    /// holds another element type, or repeats a tensor of another file; [`Error::Option`] if `paths` is empty.
+    /// [`Error::Io`] if a file cannot be opened, [`Error::Weights`] if one is not a whole safetensors file, is a
+    /// pickle, or repeats a tensor of another file; [`Error::Option`] if `paths` is empty.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         if paths.is_empty() {
             return Err(Error::option("weights", "no file was given"));
@@ -83,7 +76,7 @@ impl Checkpoint {
         for path in paths {
             add(path, &mut files, &mut entries)?;
         }
-        Ok(Self { files: Arc::new(files), entries, assumed: false })
+        Ok(Self { files: Arc::new(files), entries, assumed: false, original: None })
     }
 
     /// A checkpoint without files in which every tensor is taken to be there, with the shape that is asked for.
@@ -91,7 +84,7 @@ impl Checkpoint {
     /// Models built from it can be recorded and their cost counted, but they have no values to upload.
     #[must_use]
     pub fn assumed() -> Self {
-        Self { files: Arc::default(), entries: BTreeMap::new(), assumed: true }
+        Self { files: Arc::default(), entries: BTreeMap::new(), assumed: true, original: None }
     }
 
     /// The same tensors under other names: those for which `rename` has one. Errors go on using the names in the
@@ -99,7 +92,55 @@ impl Checkpoint {
     #[must_use]
     pub fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
         let renamed = self.entries.iter().filter_map(|(name, entry)| Some((rename(name)?, entry.clone())));
-        Self { files: Arc::clone(&self.files), entries: renamed.collect(), assumed: self.assumed }
+        Self {
+            files: Arc::clone(&self.files),
+            entries: renamed.collect(),
+            assumed: self.assumed,
+            original: None,
+        }
+    }
+
+    /// The same tensors, with those cut along their first extent into as many of equal size as `names` gives.
+    #[must_use]
+    pub(super) fn cut_apart<const PARTS: usize>(
+        self,
+        names: impl Fn(&str) -> Option<[String; PARTS]>,
+    ) -> Self {
+        let mut entries = BTreeMap::new();
+        for (name, entry) in self.entries {
+            let rows = entry.shape.first().copied().unwrap_or(0);
+            match names(&name).filter(|_| rows.is_multiple_of(PARTS)) {
+                None => {
+                    entries.insert(name, entry);
+                }
+                Some(names) => {
+                    let bytes = (entry.end - entry.start) / PARTS;
+                    for (number, name) in names.into_iter().enumerate() {
+                        let start = entry.start + number * bytes;
+                        let mut shape = entry.shape.clone();
+                        shape[0] = rows / PARTS;
+                        entries.insert(name, Entry { start, end: start + bytes, shape, ..entry.clone() });
+                    }
+                }
+            }
+        }
+        Self { entries, ..self }
+    }
+
+    /// The name in the file of a tensor, by the name that layers ask for.
+    #[must_use]
+    pub fn name_in_file(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|(_, entry)| entry.name.as_str())
+    }
+
+    /// The same tensors; errors about one that is missing call it what `original` calls it, which is what
+    /// [`renamed`](Self::renamed) was given, backwards.
+    #[must_use]
+    pub fn with_original_names(
+        self,
+        original: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { original: Some(OriginalName(Arc::new(original))), ..self }
     }
 
     /// The top of the tree of names.
@@ -148,17 +189,50 @@ impl Checkpoint {
     pub(super) fn readable(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
-            .filter(|(name, entry)| entry.stored != Stored::Integer && !name.ends_with("position_ids"))
+            .filter(|(name, entry)| entry.stored.is_readable() && !name.ends_with("position_ids"))
             .map(|(name, _)| name.as_str())
+    }
+
+    /// The extents of a tensor that must have `RANK` of them, 1 to 65536 each.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if there is no such tensor, or it has another shape.
+    pub fn extents<const RANK: usize>(&self, name: &str) -> Result<[usize; RANK]> {
+        let (_, entry) = self.find(name).ok_or_else(|| self.missing(name))?;
+        let extents = <[usize; RANK]>::try_from(&entry.shape[..]).ok();
+        extents.filter(|extents| extents.iter().all(|extent| (1..=1 << 16).contains(extent))).ok_or_else(
+            || {
+                self.problem(
+                    name,
+                    format!("has shape {:?}, expected {RANK} extents from 1 to 65536", entry.shape),
+                )
+            },
+        )
+    }
+
+    /// An [`Error::Weights`] about a tensor, by the file's own name for it.
+    #[must_use]
+    pub fn problem(&self, name: &str, problem: impl Into<String>) -> Error {
+        match self.find(name) {
+            Some((_, entry)) => Error::weights(self.file_of(entry), &entry.name, problem),
+            None => Error::weights(self.files().next().unwrap_or(Path::new("")), name, problem),
+        }
+    }
+
+    /// An [`Error::Weights`] about the whole.
+    #[must_use]
+    pub fn refuse(&self, problem: impl Into<String>) -> Error {
+        Error::weights_file(self.files().next().unwrap_or(Path::new("")), problem)
     }
 
     /// What to say about a tensor that is not there.
     pub(super) fn missing(&self, name: &str) -> Error {
         let mut problem = "is missing".to_owned();
-        if self.entries.iter().any(|(name, entry)| entry.name != *name) {
+        let original = self.original.as_ref().and_then(|OriginalName(original)| original(name));
+        if original.is_none() && self.entries.iter().any(|(name, entry)| entry.name != *name) {
             problem += " under the name that the file's layout has for it";
         }
-        let others = alternatives(name);
+        let others = if original.is_some() { Vec::new() } else { alternatives(name) };
         if !others.is_empty() {
             problem += &format!(" (so is \"{}\", its other name)", others.join("\", \""));
         }
@@ -174,7 +248,7 @@ impl Checkpoint {
             let files: Vec<_> = self.files().skip(1).map(|path| path.display().to_string()).collect();
             problem += &format!("; also looked in {}", files.join(", "));
         }
-        Error::weights(&first.path, name, problem)
+        Error::weights(&first.path, original.as_deref().unwrap_or(name), problem)
     }
 
     /// Whether every tensor that a layer asks for is taken to be there.
@@ -188,16 +262,7 @@ fn add(path: &Path, files: &mut Vec<MappedFile>, entries: &mut BTreeMap<String, 
     let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| explain(path, &map, &error))?;
     let data = LENGTH_BYTES + header;
     for (name, info) in metadata.tensors() {
-        let stored = match info.dtype {
-            Dtype::F16 => Stored::F16,
-            Dtype::BF16 => Stored::BF16,
-            Dtype::F32 => Stored::F32,
-            Dtype::I64 | Dtype::I32 => Stored::Integer,
-            other => {
-                let problem = format!("is stored as {other:?}; supported are F16, BF16 and F32");
-                return Err(Error::weights(path, &name, problem));
-            }
-        };
+        let stored = Stored::of(info.dtype);
         if let Some(first) = entries.get(&name) {
             let problem = format!("is also in {}", files[first.file].path.display());
             return Err(Error::weights(path, &name, problem));
@@ -230,151 +295,4 @@ fn map_file(path: &Path) -> Result<Mmap> {
     #[expect(unsafe_code, reason = "weights are mapped, because reading gigabytes whole would double them")]
     let map = unsafe { Mmap::map(&file) };
     map.map_err(|source| Error::io(path, "map", source))
-}
-
-/// Says what is wrong with a file that the safetensors crate refused, naming the tensor where there is one.
-fn explain(path: &Path, bytes: &[u8], error: &SafeTensorError) -> Error {
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Error::weights_file(path, "is a Git LFS pointer instead of the weights: run `git lfs pull`");
-    }
-    let length = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-    let after = bytes.len().saturating_sub(LENGTH_BYTES);
-    let header = || header_entries(bytes, length);
-    match error {
-        SafeTensorError::HeaderTooSmall => Error::weights_file(
-            path,
-            format!("has {} bytes, too few for a safetensors file, which starts with 8", bytes.len()),
-        ),
-        SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => Error::weights_file(
-            path,
-            format!(
-                "claims a header of {length} bytes, but {after} follow: it is damaged, cut off, \
-                 or not a safetensors file"
-            ),
-        ),
-        SafeTensorError::InvalidHeader(_) => {
-            Error::weights_file(path, "has a header that is not text: it is not a safetensors file")
-        }
-        SafeTensorError::InvalidHeaderDeserialization(error) | SafeTensorError::JsonError(error) => {
-            let problem = match error.classify() {
-                serde_json::error::Category::Data => "has a header that does not describe tensors",
-                _ => "has a header that is not JSON",
-            };
-            Error::weights_file(path, format!("{problem}: {error}"))
-        }
-        SafeTensorError::InvalidOffset(name) => Error::weights(
-            path,
-            name,
-            "has offsets that overlap another tensor's, leave a gap, or end before they start: \
-             the file is damaged",
-        ),
-        SafeTensorError::MetadataIncompleteBuffer => {
-            let needed = header().iter().map(|(_, info)| info.data_offsets.1).max().unwrap_or(0);
-            let present = u64::try_from(after).unwrap_or(u64::MAX).saturating_sub(length);
-            Error::weights_file(
-                path,
-                format!(
-                    "holds {present} bytes of values, but its header describes {needed}: \
-                     it is cut off or damaged"
-                ),
-            )
-        }
-        SafeTensorError::TensorInvalidInfo
-        | SafeTensorError::ValidationOverflow
-        | SafeTensorError::MisalignedSlice => {
-            let Some((name, info)) =
-                header().into_iter().find(|(_, info)| described_bytes(info) != size(info))
-            else {
-                return Error::weights_file(path, format!("is damaged: {error}"));
-            };
-            let problem = match described_bytes(&info) {
-                Some(bytes) => format!(
-                    "has shape {:?} of {:?}, which is {bytes} bytes, but its offsets {:?} are {} apart",
-                    info.shape,
-                    info.dtype,
-                    info.data_offsets,
-                    size(&info).unwrap_or(0)
-                ),
-                None => format!("has the absurd shape {:?}: the file is damaged", info.shape),
-            };
-            Error::weights(path, &name, problem)
-        }
-        other => Error::weights_file(path, other.to_string()),
-    }
-}
-
-fn header_entries(bytes: &[u8], length: u64) -> Vec<(String, TensorInfo)> {
-    let end = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(LENGTH_BYTES);
-    let header = bytes.get(LENGTH_BYTES..end).unwrap_or_default();
-    let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).unwrap_or_default();
-    let described = entries.into_iter().filter(|(name, _)| name != "__metadata__");
-    described.filter_map(|(name, value)| Some((name, serde_json::from_value(value).ok()?))).collect()
-}
-
-fn described_bytes(info: &TensorInfo) -> Option<usize> {
-    let values = info.shape.iter().try_fold(1usize, |count, extent| count.checked_mul(*extent))?;
-    let bits = values.checked_mul(info.dtype.bitsize())?;
-    bits.is_multiple_of(8).then_some(bits / 8)
-}
-
-fn size(info: &TensorInfo) -> Option<usize> {
-    info.data_offsets.1.checked_sub(info.data_offsets.0)
-}
-
-/// The name most like `wanted`, if one is like it.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a String> + Clone) -> Option<&'a str> {
-    let longer = |name: &&String| {
-        name.strip_suffix(wanted).is_some_and(|rest| rest.ends_with('.'))
-            || wanted.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
-    };
-    if let Some(name) = names.clone().find(longer) {
-        return Some(name);
-    }
-    let (distance, name) = names.map(|name| (edits(wanted, name), name)).min()?;
-    (distance * 4 <= wanted.len()).then_some(name)
-}
-
-/// Single-character changes between two names (Levenshtein distance).
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (above, character) in left.chars().enumerate() {
-        let mut diagonal = above;
-        row[0] = above + 1;
-        for (column, other) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(character != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{edits, nearest};
-
-    #[test]
-    fn edits_count_single_characters() {
-        assert_eq!(edits("weight", "weight"), 0, "equal names differ");
-        assert_eq!(edits("weight", "weights"), 1, "one insertion");
-        assert_eq!(edits("conv1", "conv2"), 1, "one replacement");
-        assert_eq!(edits("", "abc"), 3, "all inserted");
-    }
-
-    #[test]
-    fn a_name_under_a_prefix_is_the_nearest() {
-        let names = ["conv_im.weight".to_owned(), "model.diffusion_model.conv_in.weight".to_owned()];
-        assert_eq!(
-            nearest("conv_in.weight", names.iter()),
-            Some("model.diffusion_model.conv_in.weight"),
-            "the prefix was not seen"
-        );
-    }
-
-    #[test]
-    fn unlike_names_are_not_near() {
-        let names = ["abc".to_owned()];
-        assert_eq!(nearest("down_blocks.0.weight", names.iter()), None, "everything is near");
-    }
 }

@@ -1,26 +1,14 @@
-//! The directory of a diffusers pipeline: which files make up a model.
+//! The directory of a diffusers pipeline: the files of its parts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::pickles::{PICKLE, is_pickle_file};
 use crate::error::{Error, Result};
 
 pub(super) const INDEX: &str = "model_index.json";
-/// The classes that stand for each part, as `model_index.json` names them.
-const PARTS: [(&str, &[&str]); 4] = [
-    ("unet", &["UNet2DConditionModel"]),
-    ("vae", &["AutoencoderKL"]),
-    ("text_encoder", &["CLIPTextModel"]),
-    ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
-];
-
-/// Those that an SDXL model has besides.
-const MORE_PARTS: [(&str, &[&str]); 2] = [
-    ("text_encoder_2", &["CLIPTextModelWithProjection"]),
-    ("tokenizer_2", &["CLIPTokenizer", "CLIPTokenizerFast"]),
-];
 
 /// The files of one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,86 +19,18 @@ pub struct Component {
     pub weights: Vec<PathBuf>,
 }
 
-/// A Stable Diffusion model as diffusers lays it out on disk.
-///
-/// Agrees with `diffusers.StableDiffusionPipeline.from_pretrained(path)`. Where both are there, the plain files
-/// are preferred to the `fp16` variant, and one file to shards.
+/// The files of one network, whose shape may have to be told from its tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StableDiffusionFiles {
-    /// The U-Net.
-    pub unet: Component,
-    /// The autoencoder.
-    pub vae: Component,
-    /// The text encoder.
-    pub text_encoder: Component,
-    /// The folder with the tokenizer's files.
-    pub tokenizer: PathBuf,
-    /// The scheduler's `scheduler_config.json`.
-    pub scheduler: PathBuf,
+pub struct NetworkFiles {
+    /// Its `config.json`; without one, the shapes of its tensors decide.
+    pub config: Option<PathBuf>,
+    /// Its safetensors files, which may hold other networks too: one, or the shards in the order of their names.
+    pub weights: Vec<PathBuf>,
 }
 
-/// An SDXL model as diffusers lays it out on disk.
-///
-/// Agrees with `diffusers.StableDiffusionXLPipeline.from_pretrained(path)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StableDiffusionXlFiles {
-    /// The U-Net.
-    pub unet: Component,
-    /// The autoencoder.
-    pub vae: Component,
-    /// Both text encoders; the second has a projection.
-    pub text_encoders: [Component; 2],
-    /// The folders with the files of their tokenizers.
-    pub tokenizers: [PathBuf; 2],
-    /// The scheduler's `scheduler_config.json`.
-    pub scheduler: PathBuf,
-    /// Whether zeros stand for an empty negative prompt.
-    pub force_zeros_for_empty_prompt: bool,
-}
-
-impl StableDiffusionXlFiles {
-    /// Finds the files of a model; none is read.
-    pub(super) fn find(root: &Path, index: &Path, entries: &Map<String, Value>) -> Result<Self> {
-        const ZEROS: &str = "force_zeros_for_empty_prompt";
-        for (part, classes) in PARTS.into_iter().chain(MORE_PARTS) {
-            check_class(index, entries, part, classes)?;
-        }
-        class_of(index, entries, "scheduler")?;
-        let force_zeros_for_empty_prompt = match entries.get(ZEROS) {
-            None | Some(Value::Null) => true,
-            Some(Value::Bool(flag)) => *flag,
-            Some(found) => {
-                return Err(Error::config(index, ZEROS, format!("found {found}, expected true or false")));
-            }
-        };
-        Ok(Self {
-            unet: component(root, "unet", "diffusion_pytorch_model")?,
-            vae: component(root, "vae", "diffusion_pytorch_model")?,
-            text_encoders: [
-                component(root, "text_encoder", "model")?,
-                component(root, "text_encoder_2", "model")?,
-            ],
-            tokenizers: [tokenizer(root, "tokenizer")?, tokenizer(root, "tokenizer_2")?],
-            scheduler: scheduler(root)?,
-            force_zeros_for_empty_prompt,
-        })
-    }
-}
-
-impl StableDiffusionFiles {
-    /// Finds the files of a model; none is read.
-    pub(super) fn find(root: &Path, index: &Path, entries: &Map<String, Value>) -> Result<Self> {
-        for (part, classes) in PARTS {
-            check_class(index, entries, part, classes)?;
-        }
-        class_of(index, entries, "scheduler")?;
-        Ok(Self {
-            unet: component(root, "unet", "diffusion_pytorch_model")?,
-            vae: component(root, "vae", "diffusion_pytorch_model")?,
-            text_encoder: component(root, "text_encoder", "model")?,
-            tokenizer: tokenizer(root, "tokenizer")?,
-            scheduler: scheduler(root)?,
-        })
+impl From<Component> for NetworkFiles {
+    fn from(component: Component) -> Self {
+        Self { config: Some(component.config), weights: component.weights }
     }
 }
 
@@ -139,7 +59,7 @@ pub(super) fn scheduler(root: &Path) -> Result<PathBuf> {
 }
 
 /// The class of a part: the second of `["diffusers", "UNet2DConditionModel"]`.
-fn class_of<'a>(index: &Path, entries: &'a Map<String, Value>, part: &str) -> Result<&'a str> {
+pub(super) fn class_of<'a>(index: &Path, entries: &'a Map<String, Value>, part: &str) -> Result<&'a str> {
     let Some(entry) = entries.get(part) else {
         return Err(Error::config(index, part, "is missing, expected [library, class]"));
     };
@@ -162,7 +82,7 @@ fn existing(file: PathBuf) -> Result<PathBuf> {
     if file.is_file() { Ok(file) } else { Err(Error::config_file(file, "does not exist")) }
 }
 
-fn tokenizer(root: &Path, name: &str) -> Result<PathBuf> {
+pub(super) fn tokenizer(root: &Path, name: &str) -> Result<PathBuf> {
     let folder = folder(root, name)?;
     let has = |name: &str| folder.join(name).is_file();
     if has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) {
@@ -181,40 +101,39 @@ pub(super) fn component_in(folder: &Path, stem: &str) -> Result<Component> {
     Ok(Component { config, weights: weight_files(folder, stem)? })
 }
 
+/// The variants that are looked for, the plain files first.
+const VARIANTS: [&str; 4] = ["", ".fp16", ".bf16", ".fp32"];
+
 fn weight_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
-    let single = |variant: &str| folder.join(format!("{stem}{variant}.safetensors"));
-    let shards = [
-        (folder.join(format!("{stem}.safetensors.index.json")), ""),
-        (folder.join(format!("{stem}.safetensors.index.fp16.json")), ".fp16"),
-        (folder.join(format!("{stem}.fp16.safetensors.index.json")), ".fp16"),
-    ];
-    for variant in ["", ".fp16"] {
-        if single(variant).is_file() {
-            return Ok(vec![single(variant)]);
+    for variant in VARIANTS {
+        let single = folder.join(format!("{stem}{variant}.safetensors"));
+        if single.is_file() {
+            return Ok(vec![single]);
         }
-        if let Some((index, _)) = shards.iter().find(|(index, of)| *of == variant && index.is_file()) {
-            return shard_files(folder, index);
+        let indices = [
+            format!("{stem}.safetensors.index{variant}.json"),
+            format!("{stem}{variant}.safetensors.index.json"),
+        ];
+        if let Some(index) = indices.iter().map(|name| folder.join(name)).find(|index| index.is_file()) {
+            return shard_files(folder, &index);
         }
     }
     let entries = folder.read_dir().map_err(|source| Error::io(folder, "list", source))?;
-    let old = entries
-        .filter_map(std::result::Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "bin" || extension == "ckpt"));
-    Err(match old {
-        Some(file) => Error::weights_file(
-            file,
-            format!(
-                "is a PyTorch pickle, which is not read: convert the model to safetensors ({stem}.safetensors)"
-            ),
-        ),
-        None => Error::weights_file(
-            folder,
-            format!(
-                "has no weights: looked for {stem}.safetensors, {stem}.fp16.safetensors and {stem}.safetensors.index.json"
-            ),
-        ),
-    })
+    let files: Vec<PathBuf> = entries.filter_map(std::result::Result::ok).map(|entry| entry.path()).collect();
+    if let Some(file) = files.iter().find(|file| is_pickle_file(file)) {
+        return Err(Error::weights_file(file, PICKLE));
+    }
+    let named = |file: &&PathBuf| {
+        let extensions = ["safetensors", "bin", "ckpt", "pt", "pth"];
+        file.extension().is_some_and(|found| extensions.iter().any(|extension| found == *extension))
+    };
+    let others: Vec<String> = files.iter().filter(named).map(|file| file_name(file)).collect();
+    let found = if others.is_empty() { String::new() } else { format!("; there is {}", others.join(", ")) };
+    let problem = format!(
+        "has no weights: looked for {stem}.safetensors, {stem}.safetensors.index.json and the variants fp16, bf16 \
+         and fp32{found}"
+    );
+    Err(Error::weights_file(folder, problem))
 }
 
 /// The files that an index of shards names, each of which must lie beside it.
@@ -257,4 +176,8 @@ pub(super) fn read_object(file: &Path) -> Result<Map<String, Value>> {
         Ok(_) => Err(Error::config_file(file, "is not a JSON object")),
         Err(error) => Err(Error::config_file(file, format!("is not JSON: {error}"))),
     }
+}
+
+pub(super) fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -4,24 +4,37 @@
 //! a list of [`Pending`] tensors whose values are converted and uploaded afterwards, chunk by chunk.
 
 mod checkpoint;
+mod damage;
 mod directory;
 mod model_files;
 mod names_diffusers;
 pub mod names_latent_diffusion;
+pub mod names_open_clip;
 pub mod names_original_ddpm;
+mod nearest;
+mod networks;
+pub mod originals_latent_diffusion;
 mod packing;
+mod pickles;
+mod recognition;
+mod replacements;
+mod single_file;
+mod stable_diffusion;
+mod stored;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
 pub use checkpoint::Checkpoint;
-pub use directory::{Component, StableDiffusionFiles, StableDiffusionXlFiles};
+pub use directory::{Component, NetworkFiles};
 pub use model_files::{ModelFiles, ModelKind, Original};
 pub use packing::Pending;
+pub use recognition::CheckpointKind;
+pub use replacements::Replacements;
+pub use stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
 
 use crate::error::{Error, Result};
 use crate::tensor::{ElementType, Shape, Tensor};
-use checkpoint::Stored;
 use packing::{Layout, Part};
 
 /// The size of a binding that every adapter allows.
@@ -132,7 +145,7 @@ impl<'a> Weights<'a> {
     /// - returns `[length]`, f32
     ///
     /// # Errors
-    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
+    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds no floats.
     pub fn vector(&self, loader: &mut Loader, name: &str, length: usize) -> Result<Tensor> {
         self.vectors(loader, &[name], &[length])
     }
@@ -144,7 +157,7 @@ impl<'a> Weights<'a> {
     /// - returns `[sum of lengths]`, f32
     ///
     /// # Errors
-    /// [`Error::Weights`] if a tensor is missing, has another shape, or holds integers.
+    /// [`Error::Weights`] if a tensor is missing, has another shape, or holds no floats.
     ///
     /// # Panics
     /// If there are not as many lengths as names.
@@ -160,7 +173,7 @@ impl<'a> Weights<'a> {
     /// As [`vectors`](Self::vectors), but vectors that are missing are zero; none if all are missing.
     ///
     /// # Errors
-    /// [`Error::Weights`] if a tensor that is there has another shape, or holds integers.
+    /// [`Error::Weights`] if a tensor that is there has another shape, or holds no floats.
     ///
     /// # Panics
     /// If there are not as many lengths as names.
@@ -189,7 +202,7 @@ impl<'a> Weights<'a> {
     /// - returns `[inputs, sum of outputs]`, in the loader's element type
     ///
     /// # Errors
-    /// [`Error::Weights`] if a tensor is missing, has another shape, or holds integers.
+    /// [`Error::Weights`] if a tensor is missing, has another shape, or holds no floats.
     ///
     /// # Panics
     /// If there are not as many outputs as names.
@@ -218,7 +231,7 @@ impl<'a> Weights<'a> {
     ///   row `(y * width + x) * inputs + input`
     ///
     /// # Errors
-    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
+    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds no floats.
     pub fn convolution(
         &self,
         loader: &mut Loader,
@@ -242,7 +255,7 @@ impl<'a> Weights<'a> {
     /// - returns `[rows, columns]`, in the loader's element type
     ///
     /// # Errors
-    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds integers.
+    /// [`Error::Weights`] if the tensor is missing, has another shape, or holds no floats.
     pub fn table(&self, loader: &mut Loader, name: &str, rows: usize, columns: usize) -> Result<Tensor> {
         let element = loader.element;
         self.table_of(loader, name, [rows, columns], element)
@@ -313,8 +326,8 @@ impl<'a> Weights<'a> {
         }
         let (found, entry) = self.checkpoint.find(&path).ok_or_else(|| self.checkpoint.missing(&path))?;
         let refuse = |problem| Err(Error::weights(self.checkpoint.file_of(entry), &entry.name, problem));
-        if entry.stored == Stored::Integer {
-            return refuse("holds integers, expected F16, BF16 or F32".to_owned());
+        if let Some(problem) = entry.stored.problem() {
+            return refuse(problem);
         }
         if matrix_extents(&entry.shape) != matrix_extents(expected) {
             return refuse(format!("has shape {:?}, expected {expected:?}", entry.shape));

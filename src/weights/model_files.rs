@@ -6,9 +6,13 @@ use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
 use super::directory::{
-    Component, INDEX, StableDiffusionFiles, StableDiffusionXlFiles, check_class, component, component_in,
-    read_object, scheduler,
+    Component, INDEX, check_class, component, component_in, file_name, read_object, scheduler,
 };
+use super::pickles::{PICKLE, is_pickle_file};
+use super::recognition::CheckpointKind;
+use super::replacements::Replacements;
+use super::single_file::SingleFile;
+use super::stable_diffusion::{Directory, StableDiffusionFiles, StableDiffusionXlFiles};
 use crate::error::{Error, Result};
 
 /// The pipelines of diffusers whose U-Net makes pixels.
@@ -16,8 +20,8 @@ const PIXEL_PIPELINES: [&str; 3] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipelin
 
 /// What is looked for, for a path that holds none of it.
 const SUPPORTED: &str = "a diffusers directory (model_index.json with StableDiffusionPipeline, \
-    StableDiffusionXLPipeline, LDMPipeline, DDPMPipeline or DDIMPipeline), or an original checkpoint (one .safetensors file with its .yaml beside it: \
-    latent diffusion on ImageNet classes, or ermongroup/ddim)";
+    StableDiffusionXLPipeline, LDMPipeline, DDPMPipeline or DDIMPipeline), or an original checkpoint (one .safetensors file: Stable Diffusion 1, 2 or XL; with its \
+    .yaml beside it: latent diffusion on ImageNet classes, or ermongroup/ddim)";
 
 /// What a model makes pictures from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +49,9 @@ impl std::fmt::Display for ModelKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelFiles {
-    /// `StableDiffusionPipeline` in diffusers' layout.
+    /// `StableDiffusionPipeline` in diffusers' layout, or Stable Diffusion 1 or 2 in one file.
     StableDiffusion(Box<StableDiffusionFiles>),
-    /// `StableDiffusionXLPipeline` in diffusers' layout.
+    /// `StableDiffusionXLPipeline` in diffusers' layout, or Stable Diffusion XL in one file.
     StableDiffusionXl(Box<StableDiffusionXlFiles>),
     /// `LDMPipeline` in diffusers' layout: unconditional latent diffusion.
     LatentDiffusion {
@@ -99,13 +103,44 @@ impl ModelFiles {
     /// [`Error::Option`] if the path holds no model that is known here, saying what was looked for;
     /// [`Error::Config`] and [`Error::Weights`] if files of it are missing, and [`Error::Io`] if one cannot be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &Replacements::default())
+    }
+
+    /// As [`open`](Self::open), with other files in the place of the model's own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Option`] if the model has no place for such files.
+    pub fn open_with(path: impl AsRef<Path>, replacements: &Replacements) -> Result<Self> {
         let path = path.as_ref();
+        let files = Self::find(path, replacements)?;
+        if replacements.vae.is_some()
+            && !matches!(files, Self::StableDiffusion(_) | Self::StableDiffusionXl(_))
+        {
+            let problem = format!("{} is not a Stable Diffusion model, so it has no VAE", path.display());
+            return Err(Error::option("vae", problem));
+        }
+        let in_one_file = match &files {
+            Self::StableDiffusion(files) => files.unet.weights == files.text_encoder.weights,
+            Self::StableDiffusionXl(files) => files.unet.weights == files.text_encoders[0].weights,
+            _ => false,
+        };
+        if replacements.config.is_some() && !in_one_file {
+            let problem = format!(
+                "is for Stable Diffusion in one file, but {} has its configuration beside it",
+                path.display()
+            );
+            return Err(Error::option("config", problem));
+        }
+        Ok(files)
+    }
+
+    fn find(path: &Path, replacements: &Replacements) -> Result<Self> {
         let refuse = |problem: &str| Err(Error::option("model", format!("{} {problem}", path.display())));
         if !path.exists() {
             return refuse(&format!("does not exist, expected {SUPPORTED}"));
         }
         if !path.is_dir() {
-            return original_file(path);
+            return original_file(path, replacements);
         }
         let entries = path.read_dir().map_err(|source| Error::io(path, "list", source))?;
         let files: Vec<PathBuf> =
@@ -114,11 +149,14 @@ impl ModelFiles {
             return refuse(&format!("is empty, expected {SUPPORTED}"));
         }
         if path.join(INDEX).is_file() {
-            return directory(path);
+            return directory(path, replacements);
         }
         match &with_extension(&files, &["safetensors"])[..] {
-            [] => refuse(&format!("holds no model; looked for {SUPPORTED}")),
-            [weights] => original_file(weights),
+            [] => match files.iter().find(|file| is_pickle_file(file)) {
+                Some(pickle) => Err(Error::weights_file(pickle, PICKLE)),
+                None => refuse(&format!("holds no model; looked for {SUPPORTED}")),
+            },
+            [weights] => original_file(weights, replacements),
             several => {
                 let names: Vec<String> = several.iter().map(|file| file_name(file)).collect();
                 refuse(&format!(
@@ -131,17 +169,16 @@ impl ModelFiles {
 }
 
 /// A directory with a `model_index.json`.
-fn directory(root: &Path) -> Result<ModelFiles> {
+fn directory(root: &Path, replacements: &Replacements) -> Result<ModelFiles> {
     let index = root.join(INDEX);
     let entries = read_object(&index)?;
+    let of_diffusion = Directory { root, index: &index, entries: &entries, vae: replacements.vae.as_deref() };
     match entries.get("_class_name").and_then(Value::as_str) {
         Some("StableDiffusionPipeline") => {
-            let files = StableDiffusionFiles::find(root, &index, &entries)?;
-            Ok(ModelFiles::StableDiffusion(Box::new(files)))
+            Ok(ModelFiles::StableDiffusion(Box::new(StableDiffusionFiles::find(&of_diffusion)?)))
         }
         Some("StableDiffusionXLPipeline") => {
-            let files = StableDiffusionXlFiles::find(root, &index, &entries)?;
-            Ok(ModelFiles::StableDiffusionXl(Box::new(files)))
+            Ok(ModelFiles::StableDiffusionXl(Box::new(StableDiffusionXlFiles::find(&of_diffusion)?)))
         }
         Some(class @ "StableDiffusionXLImg2ImgPipeline") => {
             let problem = format!(
@@ -182,35 +219,38 @@ fn directory(root: &Path) -> Result<ModelFiles> {
 }
 
 /// A checkpoint in one file, which its tensors' names tell apart.
-fn original_file(weights: &Path) -> Result<ModelFiles> {
-    match weights.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => {}
-        Some("ckpt" | "pt" | "pth" | "bin") => {
-            let problem = "is a PyTorch pickle, which is not read because it can run programs: load it in Python \
-                and save its tensors with safetensors.torch.save_file";
-            return Err(Error::weights_file(weights, problem));
-        }
-        _ => {
+fn original_file(weights: &Path, replacements: &Replacements) -> Result<ModelFiles> {
+    let checkpoint = match Checkpoint::open(&[weights.to_owned()]) {
+        Ok(checkpoint) => checkpoint,
+        // Only what is called so is taken for a damaged one.
+        Err(Error::Weights { problem, .. })
+            if problem != PICKLE && weights.extension().is_none_or(|found| found != "safetensors") =>
+        {
             let problem = format!("{} is not a checkpoint; expected {SUPPORTED}", weights.display());
             return Err(Error::option("model", problem));
         }
+        Err(error) => return Err(error),
+    };
+    let single = SingleFile { path: weights, checkpoint: &checkpoint, replacements };
+    match CheckpointKind::of(&checkpoint) {
+        Some(kind @ (CheckpointKind::StableDiffusion1 | CheckpointKind::StableDiffusion2)) => {
+            Ok(ModelFiles::StableDiffusion(Box::new(single.stable_diffusion(kind)?)))
+        }
+        Some(CheckpointKind::StableDiffusionXl) => {
+            Ok(ModelFiles::StableDiffusionXl(Box::new(single.stable_diffusion_xl()?)))
+        }
+        Some(CheckpointKind::ClassConditional) => Ok(ModelFiles::OriginalLatentDiffusion(original(weights)?)),
+        Some(CheckpointKind::OriginalDdpm) => Ok(ModelFiles::OriginalDdpm(original(weights)?)),
+        Some(other) => {
+            Err(Error::weights_file(weights, format!("holds {}, {}", other.name(), other.advice())))
+        }
+        None => {
+            let problem = "is not a model by the names of its tensors: looked for model.diffusion_model.* with \
+                cond_stage_model.transformer.* (Stable Diffusion 1), cond_stage_model.model.* (2), \
+                conditioner.embedders.* (XL) or cond_stage_model.embedding.* (latent diffusion on classes), and temb.dense.* (ermongroup/ddim)";
+            Err(Error::weights_file(weights, problem))
+        }
     }
-    let checkpoint = Checkpoint::open(&[weights.to_owned()])?;
-    let has = |name: &str| checkpoint.names().any(|other| other.starts_with(name));
-    if has("model.diffusion_model.") && has("cond_stage_model.embedding.") {
-        return Ok(ModelFiles::OriginalLatentDiffusion(original(weights)?));
-    }
-    if has("model.diffusion_model.") {
-        let problem = "holds a latent diffusion model without a table of classes (cond_stage_model.embedding), \
-            such as Stable Diffusion in one file, which is not supported yet: use the diffusers directory";
-        return Err(Error::weights_file(weights, problem));
-    }
-    if has("temb.dense.0.") || has("module.temb.dense.0.") {
-        return Ok(ModelFiles::OriginalDdpm(original(weights)?));
-    }
-    let problem = "is not a model by the names of its tensors: looked for model.diffusion_model.* with \
-        cond_stage_model.embedding.* (latent diffusion on classes) and temb.dense.* (ermongroup/ddim)";
-    Err(Error::weights_file(weights, problem))
 }
 
 /// The YAML file of a checkpoint: of the same name, or the only one beside it.
@@ -246,8 +286,4 @@ fn with_extension<'a>(files: &'a [PathBuf], extensions: &[&str]) -> Vec<&'a Path
         .collect();
     found.sort();
     found
-}
-
-fn file_name(file: &Path) -> String {
-    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

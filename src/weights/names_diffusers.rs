@@ -28,12 +28,17 @@ pub(super) fn alternatives(name: &str) -> Vec<String> {
     found
 }
 
+/// Parts of a plain attention block in the original code, and today.
+pub(super) const ATTENTION_OF_ORIGINAL: [(&str, &str); 5] =
+    [("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
+
 /// Names within an attention block of the original code of latent diffusion and DDPM: `q.weight` is `to_q.weight`.
 pub(super) fn attention_of_original(name: &str) -> Option<String> {
-    const PARTS: [(&str, &str); 5] =
-        [("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
     let (part, leaf) = name.split_once('.')?;
-    PARTS.iter().find(|(original, _)| *original == part).map(|(_, today)| format!("{today}.{leaf}"))
+    ATTENTION_OF_ORIGINAL
+        .iter()
+        .find(|(original, _)| *original == part)
+        .map(|(_, today)| format!("{today}.{leaf}"))
 }
 
 #[cfg(test)]

@@ -23,6 +23,11 @@ pub fn unet(name: &str, layers: usize) -> Option<String> {
             };
             Some(format!("time_embedding.linear_{number}.{leaf}"))
         }
+        "label_emb" => match rest.strip_prefix("0.")?.split_once('.')? {
+            ("0", leaf) => Some(format!("add_embedding.linear_1.{leaf}")),
+            ("2", leaf) => Some(format!("add_embedding.linear_2.{leaf}")),
+            _ => None,
+        },
         "input_blocks" => input_block(rest, layers),
         "middle_block" => {
             let (number, rest) = split_number(rest)?;
@@ -76,24 +81,27 @@ fn output_block(name: &str, layers: usize) -> Option<String> {
     }
 }
 
+/// Parts of a residual block of the U-Net, there and in diffusers.
+pub(super) const RESNET: [(&str, &str); 6] = [
+    ("in_layers.0.", "norm1."),
+    ("in_layers.2.", "conv1."),
+    ("emb_layers.1.", "time_emb_proj."),
+    ("out_layers.0.", "norm2."),
+    ("out_layers.3.", "conv2."),
+    ("skip_connection.", "conv_shortcut."),
+];
+
 fn resnet(name: &str) -> Option<String> {
-    const PARTS: [(&str, &str); 6] = [
-        ("in_layers.0.", "norm1."),
-        ("in_layers.2.", "conv1."),
-        ("emb_layers.1.", "time_emb_proj."),
-        ("out_layers.0.", "norm2."),
-        ("out_layers.3.", "conv2."),
-        ("skip_connection.", "conv_shortcut."),
-    ];
-    PARTS.iter().find_map(|(original, today)| Some(format!("{today}{}", name.strip_prefix(original)?)))
+    RESNET.iter().find_map(|(original, today)| Some(format!("{today}{}", name.strip_prefix(original)?)))
 }
 
-/// `first_stage_model.…`: the autoencoder, whose decoder has `levels` levels.
+/// `first_stage_model.…`: the autoencoder, whose decoder has `levels` levels. A file that holds nothing else has no
+/// such prefix.
 ///
 /// - `decoder.up.0.block.1.conv1.weight` is `decoder.up_blocks.{levels - 1}.resnets.1.conv1.weight`
 #[must_use]
 pub fn autoencoder(name: &str, levels: usize) -> Option<String> {
-    let name = name.strip_prefix("first_stage_model.")?;
+    let name = name.strip_prefix("first_stage_model.").unwrap_or(name);
     let (side, rest) = name.split_once('.')?;
     match side {
         "quant_conv" | "post_quant_conv" | "quantize" => Some(name.to_owned()),
@@ -154,6 +162,19 @@ fn shortcut(name: &str) -> String {
     name.replace("nin_shortcut.", "conv_shortcut.").replace("temb_proj.", "time_emb_proj.")
 }
 
+/// The text encoder of Stable Diffusion 1, behind `cond_stage_model.transformer.`, and the first of SDXL, behind
+/// `conditioner.embedders.0.transformer.`
+///
+/// - `text_model.final_layer_norm.bias` is itself; some files leave `text_model.` out
+#[must_use]
+pub fn text_encoder(name: &str) -> Option<String> {
+    let name = name.strip_prefix("text_model.").unwrap_or(name);
+    ["embeddings.", "encoder.layers.", "final_layer_norm."]
+        .iter()
+        .any(|part| name.starts_with(part))
+        .then(|| format!("text_model.{name}"))
+}
+
 /// `cond_stage_model.embedding.…`: the table of classes.
 #[must_use]
 pub fn class_embedder(name: &str) -> Option<String> {
@@ -190,6 +211,8 @@ mod tests {
             ("output_blocks.11.0.skip_connection.bias", "up_blocks.3.resnets.2.conv_shortcut.bias"),
             ("out.0.weight", "conv_norm_out.weight"),
             ("out.2.bias", "conv_out.bias"),
+            ("label_emb.0.0.weight", "add_embedding.linear_1.weight"),
+            ("label_emb.0.2.bias", "add_embedding.linear_2.bias"),
         ] {
             let found = unet(&format!("model.diffusion_model.{original}"), 2);
             assert_eq!(found.as_deref(), Some(today), "{original}");

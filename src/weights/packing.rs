@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use bytemuck::Pod;
+use half::f16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 
-use super::checkpoint::{Checkpoint, Stored};
+use super::checkpoint::Checkpoint;
+use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::tensor::{ElementType, Tensor};
 
@@ -94,6 +95,22 @@ impl Pending {
             }
             Layout::Transposed { inputs, taps } => pack_transposed::<P>(&sources, inputs, taps, sink),
         }
+    }
+}
+
+impl Checkpoint {
+    /// All values of a tensor, in the order of the file; for small ones.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if it is not there, or no layer could read it.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let source = Source::new(self, name)?;
+        if let Some(problem) = source.stored.problem() {
+            return Err(self.problem(name, problem));
+        }
+        let mut values = vec![0.0; source.shape.iter().product()];
+        source.decode(0, &mut values);
+        Ok(values)
     }
 }
 
@@ -249,28 +266,7 @@ impl<'a> Source<'a> {
 
     fn decode(&self, start: usize, values: &mut [f32]) {
         let size = self.stored.bytes();
-        let bytes = &self.bytes[start * size..][..values.len() * size];
-        match self.stored {
-            Stored::F32 => {
-                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = f32::from_le_bytes(*bytes);
-                }
-            }
-            Stored::BF16 => {
-                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = bf16::from_le_bytes(*bytes).to_f32();
-                }
-            }
-            Stored::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
-                Ok(halves) => halves.convert_to_f32_slice(values),
-                Err(_) => {
-                    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                        *value = f16::from_le_bytes(*bytes).to_f32();
-                    }
-                }
-            },
-            Stored::Integer => unreachable!("integer tensors are refused when a layer asks for them"),
-        }
+        self.stored.decode(&self.bytes[start * size..][..values.len() * size], values);
     }
 
     fn refuse(&self, start: usize, values: &[f32], largest: f32) -> Error {

@@ -26,7 +26,7 @@ pub(crate) static GPU: LazyLock<Arc<Gpu>> =
     LazyLock::new(|| Arc::new(Gpu::open(None).unwrap_or_else(|error| panic!("{error}"))));
 
 pub(crate) fn load(directory: &Path, storage: StorageType) -> DiffusionPipeline {
-    DiffusionPipeline::load_on(GPU.clone(), directory, Some(storage))
+    DiffusionPipeline::load_on(GPU.clone(), directory, &storage.into())
         .unwrap_or_else(|error| panic!("{error}"))
 }
 

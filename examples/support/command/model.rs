@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use deepcache::gpu::{Gpu, list_adapters};
 use deepcache::pipelines::{DiffusionPipeline, LoadOptions, StorageType};
+use deepcache::weights::{ModelFiles, ModelKind, Replacements};
 use deepcache::{Error, Result};
 
 use super::kept;
@@ -16,10 +17,19 @@ const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
 /// The model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct ModelOptions {
-    /// The model: a directory of the diffusers layout (Stable Diffusion v1, v2, XL, latent diffusion, DDPM), or an original
-    /// checkpoint (.safetensors) with its YAML file beside it.
+    /// The model: a directory of the diffusers layout (Stable Diffusion v1, v2, XL, latent diffusion, DDPM), Stable
+    /// Diffusion in one file (.safetensors), or another original checkpoint with its YAML file beside it.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_MODEL, hide_default_value = true)]
     pub(crate) model: PathBuf,
+
+    /// Another VAE: a .safetensors file, or a directory with one.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) vae: Option<PathBuf>,
+
+    /// For Stable Diffusion in one file of an unusual shape: a diffusers directory, which needs no weights, with its
+    /// configuration.
+    #[arg(long, value_name = "DIRECTORY")]
+    config: Option<PathBuf>,
 
     /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
@@ -37,10 +47,13 @@ pub(crate) struct ModelOptions {
 impl ModelOptions {
     /// Opens the GPU and loads the model, with what this machine keeps for them.
     pub(crate) fn load(&self) -> Result<DiffusionPipeline> {
-        let LoadOptions { device, storage } = self.load_options()?;
-        let gpu = Arc::new(Gpu::open(device.as_deref())?);
+        let options = self.load_options()?;
+        let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
         kept::keep_pipelines(&gpu);
-        let mut pipeline = DiffusionPipeline::load_on(gpu, &self.model, storage)?;
+        let mut pipeline = DiffusionPipeline::load_on(gpu, &self.model, &options)?;
+        for warning in pipeline.warnings() {
+            eprintln!("warning: {warning}");
+        }
         kept::use_tuned(&mut pipeline);
         Ok(pipeline)
     }
@@ -48,7 +61,16 @@ impl ModelOptions {
     /// What is checked before anything is read.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
-        Ok(LoadOptions { device: self.device.clone(), storage })
+        Ok(LoadOptions { device: self.device.clone(), storage, replacements: self.replacements() })
+    }
+
+    /// What the model makes pictures from, told from its files.
+    pub(crate) fn kind(&self) -> Result<ModelKind> {
+        Ok(ModelFiles::open_with(&self.model, &self.replacements())?.kind())
+    }
+
+    fn replacements(&self) -> Replacements {
+        Replacements { config: self.config.clone(), vae: self.vae.clone() }
     }
 
     /// Whether the model is the one that comes with deepcache.

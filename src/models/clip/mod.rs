@@ -2,6 +2,7 @@
 //! prompt.
 
 mod config;
+mod from_tensors;
 mod text_model;
 
 pub use config::ClipConfig;

@@ -76,7 +76,12 @@ impl ClipTextModel {
         loader: &mut Loader,
     ) -> Result<Self> {
         let (root, inputs, outputs) = (checkpoint.root(), config.hidden_size, config.projection_dim);
-        let projection = Linear::load_without_bias(&root, loader, "text_projection", inputs, outputs)?;
+        const TRANSPOSED: &str = "text_projection.transposed";
+        let projection = if root.has(TRANSPOSED) {
+            Linear::load_transposed(&root, loader, "text_projection", TRANSPOSED, [inputs, outputs])?
+        } else {
+            Linear::load_without_bias(&root, loader, "text_projection", inputs, outputs)?
+        };
         Ok(Self { projection: Some(projection), ..Self::load(config, checkpoint, loader)? })
     }
 

@@ -2,6 +2,7 @@
 
 mod autoencoder;
 mod config;
+mod from_tensors;
 
 pub use autoencoder::{VaeDecoder, VaeEncoder};
 pub use config::VaeConfig;

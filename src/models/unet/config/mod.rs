@@ -1,6 +1,7 @@
 //! The shape of a U-Net, and the files that say it.
 
 mod conditional;
+mod from_tensors;
 mod latent_diffusion;
 mod original_ddpm;
 mod unconditional;

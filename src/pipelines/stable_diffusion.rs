@@ -1,0 +1,194 @@
+//! Stable Diffusion 1 and 2 from their files: a diffusers directory, or one file.
+
+use std::path::Path;
+
+use super::loading::Site;
+use super::model::{Conditioner, Decoder, Model};
+use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
+use crate::models::clip::{ClipConfig, ClipTextModel};
+use crate::models::unet::{UNet, UNetConfig};
+use crate::models::vae::{VaeConfig, VaeDecoder};
+use crate::schedulers::SchedulerConfig;
+use crate::tensor::ElementType;
+use crate::tokenizer::ClipTokenizer;
+use crate::weights::{
+    Checkpoint, CheckpointKind, Loader, NetworkFiles, SchedulerSource, StableDiffusionFiles,
+};
+
+/// Loads the networks; what their files do not say is told from their tensors.
+pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<Model> {
+    let scheduler = open_scheduler(&files.scheduler)?;
+    let encoder = Opened::text_encoder(&files.text_encoder)?;
+    let tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
+    let unet = Opened::unet(&files.unet)?;
+    let vae = Opened::vae(&files.vae)?;
+    check_fit(files, &tokenizer, &encoder.config, &unet.config, &vae.config)?;
+    let encoder = encoder.load(site, "text_encoder", ClipTextModel::load)?;
+    let unet = unet.load(site, "unet", UNet::load)?;
+    let vae = vae.load(site, "vae", VaeDecoder::load)?;
+    let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
+    let conditioner = Conditioner::Text { tokenizer, encoder };
+    Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+}
+
+/// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for OpenCLIP's encoders (those with plain
+/// GELU) with the token of id 0.
+pub(super) fn open_tokenizer(folder: Option<&Path>, encoder: &ClipConfig) -> Result<ClipTokenizer> {
+    match (folder, encoder.hidden_act) {
+        (Some(folder), _) => ClipTokenizer::open(folder),
+        (None, Activation::Gelu) => ClipTokenizer::embedded()?.padded_with("!"),
+        (None, _) => ClipTokenizer::embedded(),
+    }
+}
+
+/// The noise schedule of a file, or of the released models.
+pub(super) fn open_scheduler(source: &SchedulerSource) -> Result<SchedulerConfig> {
+    let (kind, velocity, zero_terminal_snr) = match source {
+        SchedulerSource::File(file) => return SchedulerConfig::from_file(file),
+        SchedulerSource::Released { kind, velocity, zero_terminal_snr } => {
+            (kind, velocity, zero_terminal_snr)
+        }
+    };
+    let mut scheduler = match kind {
+        CheckpointKind::StableDiffusionXl => SchedulerConfig::stable_diffusion_xl()?,
+        CheckpointKind::StableDiffusion2 => SchedulerConfig::stable_diffusion_2()?,
+        _ => SchedulerConfig::stable_diffusion_1()?,
+    };
+    if *velocity {
+        scheduler = scheduler.predicting_velocity();
+    }
+    Ok(if *zero_terminal_snr { scheduler.with_zero_terminal_snr() } else { scheduler })
+}
+
+/// A network whose files are open and whose shape is known; nothing of it is on the device.
+pub(super) struct Opened<C> {
+    checkpoint: Checkpoint,
+    pub(super) config: C,
+}
+
+impl Opened<ClipConfig> {
+    pub(super) fn text_encoder(files: &NetworkFiles) -> Result<Self> {
+        Self::of_text(files, Checkpoint::open_text_encoder(&files.weights)?)
+    }
+
+    pub(super) fn second_text_encoder(files: &NetworkFiles) -> Result<Self> {
+        Self::of_text(files, Checkpoint::open_second_text_encoder(&files.weights)?)
+    }
+
+    fn of_text(files: &NetworkFiles, checkpoint: Checkpoint) -> Result<Self> {
+        let config = match &files.config {
+            Some(file) => ClipConfig::from_file(file)?,
+            None => ClipConfig::from_tensors(&checkpoint)?,
+        };
+        Ok(Self { checkpoint, config })
+    }
+}
+
+impl Opened<UNetConfig> {
+    pub(super) fn unet(files: &NetworkFiles) -> Result<Self> {
+        let checkpoint = Checkpoint::open_unet(&files.weights)?;
+        let config = match &files.config {
+            Some(file) => UNetConfig::from_file(file)?,
+            None => UNetConfig::from_tensors(&checkpoint)?,
+        };
+        Ok(Self { checkpoint, config })
+    }
+}
+
+impl Opened<VaeConfig> {
+    pub(super) fn vae(files: &NetworkFiles) -> Result<Self> {
+        let checkpoint = Checkpoint::open_vae(&files.weights)?;
+        let config = match &files.config {
+            Some(file) => VaeConfig::from_file(file)?,
+            None => VaeConfig::from_tensors(&checkpoint)?,
+        };
+        Ok(Self { checkpoint, config })
+    }
+
+    pub(super) fn xl_vae(files: &NetworkFiles) -> Result<Self> {
+        let Self { checkpoint, config } = Self::vae(files)?;
+        let config = if files.config.is_some() { config } else { VaeConfig::xl_from_tensors(&checkpoint)? };
+        Ok(Self { checkpoint, config })
+    }
+}
+
+impl<C> Opened<C> {
+    /// Uploads the weights.
+    pub(super) fn load<N>(
+        self,
+        site: &mut Site<'_>,
+        name: &str,
+        build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        let config = self.config;
+        site.network(&self.checkpoint, name, |file, loader| build(config, file, loader))
+    }
+}
+
+/// Loads the decoder of SDXL: in 32 bits where its config says that it overflows 16.
+pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>) -> Result<VaeDecoder> {
+    let Opened { checkpoint, config } = vae;
+    let element = if config.force_upcast { ElementType::F32 } else { site.element };
+    site.network_as(&checkpoint, "vae", element, |file, loader| VaeDecoder::load(config, file, loader))
+}
+
+/// Models that were not made for each other are found before anything is loaded.
+fn check_fit(
+    files: &StableDiffusionFiles,
+    tokenizer: &ClipTokenizer,
+    clip: &ClipConfig,
+    unet: &UNetConfig,
+    vae: &VaeConfig,
+) -> Result<()> {
+    if unet.cross_attention_dim != Some(clip.hidden_size) {
+        let found = unet.cross_attention_dim.map_or_else(|| "none".to_owned(), |found| found.to_string());
+        let problem = format!("found {found}, the text encoder makes {}", clip.hidden_size);
+        return Err(blame(&files.unet, "cross_attention_dim", problem));
+    }
+    if unet.text_time.is_some() {
+        let problem = "found \"text_time\", which only an SDXL pipeline provides for".to_owned();
+        return Err(blame(&files.unet, "addition_embed_type", problem));
+    }
+    expect_channels(&files.unet, unet, vae)?;
+    expect_tokenizer(&files.text_encoder, tokenizer, clip)
+}
+
+/// A U-Net must make what it reads, and the decoder must read that.
+pub(super) fn expect_channels(files: &NetworkFiles, unet: &UNetConfig, vae: &VaeConfig) -> Result<()> {
+    if unet.in_channels == vae.latent_channels && unet.out_channels == vae.latent_channels {
+        return Ok(());
+    }
+    let problem = format!(
+        "found {} in and {} out, expected the VAE's {} latent channels",
+        unet.in_channels, unet.out_channels, vae.latent_channels
+    );
+    Err(blame(files, "in_channels", problem))
+}
+
+/// A text encoder must have a place for every token, and an embedding of it.
+pub(super) fn expect_tokenizer(
+    files: &NetworkFiles,
+    tokenizer: &ClipTokenizer,
+    clip: &ClipConfig,
+) -> Result<()> {
+    if tokenizer.max_length() > clip.max_position_embeddings {
+        let problem =
+            format!("found {}, the tokenizer makes {}", clip.max_position_embeddings, tokenizer.max_length());
+        return Err(blame(files, "max_position_embeddings", problem));
+    }
+    if tokenizer.vocabulary_size() > clip.vocab_size {
+        let problem =
+            format!("found {}, the tokenizer has {} tokens", clip.vocab_size, tokenizer.vocabulary_size());
+        return Err(blame(files, "vocab_size", problem));
+    }
+    Ok(())
+}
+
+/// An error about what a network's configuration says, or else its tensors.
+pub(super) fn blame(files: &NetworkFiles, key: &str, problem: String) -> Error {
+    match (&files.config, files.weights.first()) {
+        (None, Some(weights)) => Error::weights_file(weights, format!("{key}, by its tensors: {problem}")),
+        (config, _) => Error::config(config.clone().unwrap_or_default(), key, problem),
+    }
+}

@@ -1,0 +1,76 @@
+//! SDXL from its files: a diffusers directory, or one file.
+
+use super::loading::Site;
+use super::model::{Conditioner, Decoder, Model};
+use super::stable_diffusion::{
+    Opened, blame, expect_channels, expect_tokenizer, load_xl_vae, open_scheduler, open_tokenizer,
+};
+use super::two_texts::TwoTexts;
+use crate::error::{Error, Result};
+use crate::models::clip::{ClipConfig, ClipTextModel};
+use crate::models::unet::{SIZES, UNet, UNetConfig};
+use crate::models::vae::VaeConfig;
+use crate::tokenizer::ClipTokenizer;
+use crate::weights::StableDiffusionXlFiles;
+
+/// Loads the networks; what their files do not say is told from their tensors.
+pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Result<Model> {
+    let scheduler = open_scheduler(&files.scheduler)?;
+    let [first, second] = &files.text_encoders;
+    let encoder = Opened::text_encoder(first)?;
+    let encoder_2 = Opened::second_text_encoder(second)?;
+    let [first, second] = files.tokenizers.each_ref().map(Option::as_deref);
+    let tokenizers = [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
+    let unet = Opened::unet(&files.unet)?;
+    let vae = Opened::xl_vae(&files.vae)?;
+    check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, &vae.config)?;
+
+    let encoder = encoder.load(site, "text_encoder", ClipTextModel::load)?;
+    let encoder_2 = encoder_2.load(site, "text_encoder_2", ClipTextModel::load_with_projection)?;
+    let unet = unet.load(site, "unet", UNet::load)?;
+    let vae = load_xl_vae(vae, site)?;
+    let zeros_for_empty = files.force_zeros_for_empty_prompt;
+    let texts = TwoTexts { tokenizers, encoders: [encoder, encoder_2], zeros_for_empty };
+    let conditioner = Conditioner::TwoTexts(Box::new(texts));
+    Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+}
+
+/// Models that were not made for each other are found before anything is loaded.
+fn check_fit(
+    files: &StableDiffusionXlFiles,
+    tokenizers: &[ClipTokenizer; 2],
+    encoders: [&ClipConfig; 2],
+    unet: &UNetConfig,
+    vae: &VaeConfig,
+) -> Result<()> {
+    let [first, second] = encoders.map(|encoder| encoder.hidden_size);
+    if unet.cross_attention_dim != Some(first + second) {
+        let found = unet.cross_attention_dim.map_or_else(|| "none".to_owned(), |found| found.to_string());
+        let problem = format!("found {found}, the text encoders make {first} and {second}");
+        return Err(blame(&files.unet, "cross_attention_dim", problem));
+    }
+    let Some(text_time) = unet.text_time else {
+        let problem = "is missing, expected \"text_time\", since this is an SDXL pipeline".to_owned();
+        return Err(blame(&files.unet, "addition_embed_type", problem));
+    };
+    let pooled = encoders[1].projection_dim;
+    if text_time.input_channels != pooled + SIZES * text_time.time_channels {
+        let problem = format!(
+            "found {}, expected the second text encoder's {pooled} and {SIZES} times {}; refiners, which read an \
+            aesthetic score, are not supported",
+            text_time.input_channels, text_time.time_channels
+        );
+        return Err(blame(&files.unet, "projection_class_embeddings_input_dim", problem));
+    }
+    expect_channels(&files.unet, unet, vae)?;
+    for ((tokenizer, encoder), files) in tokenizers.iter().zip(encoders).zip(&files.text_encoders) {
+        expect_tokenizer(files, tokenizer, encoder)?;
+    }
+    let [first, second] = tokenizers.each_ref().map(ClipTokenizer::max_length);
+    if first != second {
+        let problem = format!("found {second}, the first tokenizer makes {first}");
+        let folder = files.tokenizers.iter().rev().flatten().next().cloned().unwrap_or_default();
+        return Err(Error::config(folder.join("tokenizer_config.json"), "model_max_length", problem));
+    }
+    Ok(())
+}
