@@ -29,7 +29,7 @@ const SINGLE: &str = "tests/goldens/single/model.safetensors";
 fn open(path: &Path, config: Option<&Path>, vae: Option<&Path>) -> Result<DiffusionPipeline> {
     let replacements = Replacements { config: config.map(Path::to_owned), vae: vae.map(Path::to_owned) };
     let files = ModelFiles::open_with(path, &replacements)?;
-    DiffusionPipeline::load_files(GPU.clone(), &files, Some(StorageType::F32))
+    DiffusionPipeline::load_files(GPU.clone(), &files, &StorageType::F32.into())
 }
 
 fn load(path: &Path, config: Option<&Path>, vae: Option<&Path>) -> DiffusionPipeline {

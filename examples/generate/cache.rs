@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use deepcache::deepcache::{Budget, CacheProfile, CacheSchedule, Plan, Reuse, describe_branch, parse_branch};
-use deepcache::pipelines::{CacheOptions, DiffusionPipeline, Request};
+use deepcache::deepcache::{
+    Budget, CacheProfile, CacheSchedule, Plan, ProfileSubject, Reuse, describe_branch, parse_branch,
+};
+use deepcache::pipelines::{CacheOptions, DiffusionPipeline, Planner, Request};
 use deepcache::{Error, Result};
 
 /// How deep features are reused between steps.
@@ -53,6 +55,32 @@ pub(crate) struct Cache {
     cache_speedup: Option<f64>,
 }
 
+/// What the options are read by: a loaded model, or one that is only planned with.
+pub(crate) trait Subject {
+    fn layers_per_block(&self) -> usize;
+    fn profile_subject(&self, request: &Request) -> Result<ProfileSubject>;
+}
+
+impl Subject for DiffusionPipeline {
+    fn layers_per_block(&self) -> usize {
+        self.layers_per_block()
+    }
+
+    fn profile_subject(&self, request: &Request) -> Result<ProfileSubject> {
+        self.profile_subject(request)
+    }
+}
+
+impl Subject for Planner {
+    fn layers_per_block(&self) -> usize {
+        self.layers_per_block()
+    }
+
+    fn profile_subject(&self, request: &Request) -> Result<ProfileSubject> {
+        self.profile_subject(request)
+    }
+}
+
 /// What the options mean for a run.
 #[derive(Debug)]
 pub(crate) struct Chosen {
@@ -64,7 +92,7 @@ pub(crate) struct Chosen {
 
 impl Cache {
     /// The cache for a run; `None` where every step is full.
-    pub(crate) fn choose(&self, pipeline: &DiffusionPipeline, request: &Request) -> Result<Option<Chosen>> {
+    pub(crate) fn choose(&self, pipeline: &impl Subject, request: &Request) -> Result<Option<Chosen>> {
         let reuse: Option<Reuse> = self.cache_forecast.as_deref().map(str::parse).transpose()?;
         let branch = match &self.cache_branch {
             Some(text) => Some(parse_branch(text, pipeline.layers_per_block())?),
@@ -91,7 +119,7 @@ impl Cache {
     /// What a profile recommends.
     fn plan(
         &self,
-        pipeline: &DiffusionPipeline,
+        pipeline: &impl Subject,
         request: &Request,
         branch: Option<usize>,
         reuse: Option<Reuse>,

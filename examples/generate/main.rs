@@ -53,6 +53,9 @@ fn run(options: &Options) -> Result<()> {
             files.push(path);
         }
     }
+    if options.plan {
+        return plan(options, request);
+    }
     for path in files {
         check_writable(path)?;
     }
@@ -95,6 +98,16 @@ fn run(options: &Options) -> Result<()> {
     if let Some(profile) = pipeline.profile() {
         eprintln!("{profile}");
     }
+    Ok(())
+}
+
+/// Says what a run would take on the device.
+fn plan(options: &Options, mut request: Request) -> Result<()> {
+    let planner = options.model.planner()?;
+    check_names(&options.conditions, planner.classes())?;
+    request.scheduler = request.scheduler.or(planner.own_scheduler());
+    request.cache = options.cache.choose(&planner, &request)?.map(|cache| cache.options);
+    println!("{}", planner.plan(&request)?);
     Ok(())
 }
 

@@ -67,6 +67,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Files and reports")]
     pub stats: Option<PathBuf>,
 
+    /// Print what the run would take of the device's memory, and end: nothing is loaded.
+    #[arg(long, help_heading = "Memory")]
+    pub plan: bool,
+
     /// Print the time of every GPU command, which makes the run slower.
     #[arg(long, help_heading = "Files and reports")]
     pub profile: bool,

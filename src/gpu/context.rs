@@ -42,6 +42,15 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] if there is none or none matches, [`Error::Device`] if the driver refuses.
     pub fn open(wanted: Option<&str>) -> Result<Self> {
+        Self::open_limited(wanted, u64::MAX)
+    }
+
+    /// As [`Gpu::open`], for a device that binds tensors of up to `binding_limit` bytes, or what the adapter allows
+    /// where that is less: what runs there runs on every adapter with such a limit.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_limited(wanted: Option<&str>, binding_limit: u64) -> Result<Self> {
         let adapters = adapters();
         let descriptions: Vec<_> =
             adapters.iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect();
@@ -61,10 +70,12 @@ impl Gpu {
         let proven = environment
             .wants_cooperative(software)
             .and_then(|()| Facts::of(adapter).fragments(environment.edge))
-            .and_then(|fragments| Self::with_cooperative(adapter, description.clone(), fragments));
+            .and_then(|fragments| {
+                Self::with_cooperative(adapter, description.clone(), fragments, binding_limit)
+            });
         let mut gpu = match proven {
             Ok(gpu) => gpu,
-            Err(reason) => Self::from_adapter(adapter, description, Err(reason))?,
+            Err(reason) => Self::from_adapter(adapter, description, Err(reason), binding_limit)?,
         };
         gpu.family = environment.family(&gpu)?;
         Ok(gpu)
@@ -75,8 +86,9 @@ impl Gpu {
         adapter: &wgpu::Adapter,
         description: AdapterDescription,
         fragments: Fragments,
+        most: u64,
     ) -> std::result::Result<Self, String> {
-        let gpu = Self::from_adapter(adapter, description, Ok(fragments))
+        let gpu = Self::from_adapter(adapter, description, Ok(fragments), most)
             .map_err(|error| format!("the device does not open with them: {error}"))?;
         let gpu = Arc::new(gpu);
         cooperative::self_test(&gpu, fragments)?;
@@ -87,6 +99,7 @@ impl Gpu {
         adapter: &wgpu::Adapter,
         description: AdapterDescription,
         cooperative: std::result::Result<Fragments, String>,
+        most: u64,
     ) -> Result<Self> {
         let mut features = adapter.features() & OPTIONAL;
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
@@ -94,7 +107,8 @@ impl Gpu {
             features |= cooperative::FEATURES;
             experimental_features = cooperative::experimental();
         }
-        let limits = adapter.limits();
+        let mut limits = adapter.limits();
+        limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(most);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("deepcache"),
             required_features: features,
@@ -208,6 +222,14 @@ impl Gpu {
     #[must_use]
     pub fn binding_limit(&self) -> u64 {
         binding_limit(&self.limits)
+    }
+
+    /// Bytes of device memory that buffers hold now, those on their way to or from the device included; `None` where the
+    /// graphics interface does not tell (Metal). What else runs on the device is not counted: wgpu has no name for
+    /// the memory that is free.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }
 
     pub(super) fn limits(&self) -> &wgpu::Limits {

@@ -91,7 +91,7 @@ impl Executor {
 
     /// What the next recordings' kernels are chosen by.
     #[must_use]
-    pub fn choices(&self) -> &Choices {
+    pub fn choices(&self) -> &Arc<Choices> {
         &self.choices
     }
 

@@ -140,7 +140,7 @@ impl Memory {
                 advice: ADVICE,
             });
         }
-        Ok(needed.next_multiple_of(4).max(4))
+        Ok(own_bytes(tensor))
     }
 
     fn buffer(&mut self, label: &str, size: u64, purpose: Purpose) -> Result<wgpu::Buffer> {
@@ -165,6 +165,19 @@ impl Memory {
         if let Some(place) = self.places.remove(&external(tensor).id()) {
             let size = self.sizes.entry(place.purpose).or_default();
             *size = size.saturating_sub(place.buffer.size());
+        }
+    }
+
+    /// Forgets tensors that share large buffers; a buffer is given back when nothing uses it and all of its tensors
+    /// are forgotten.
+    pub fn release_packed<'a>(&mut self, tensors: impl IntoIterator<Item = &'a Tensor>) {
+        for tensor in tensors {
+            let Some(place) = self.places.remove(&external(tensor).id()) else { continue };
+            let used = self.places.values().any(|other| other.buffer == place.buffer);
+            if !used {
+                let size = self.sizes.entry(place.purpose).or_default();
+                *size = size.saturating_sub(place.buffer.size());
+            }
         }
     }
 
@@ -250,6 +263,20 @@ impl Memory {
         data.truncate(usize::try_from(tensor.bytes()).unwrap_or(usize::MAX));
         Ok(data)
     }
+}
+
+/// Bytes that tensors take in memory of their own: [`Memory::allocate`].
+pub fn allocated_bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> u64 {
+    tensors.into_iter().map(own_bytes).sum()
+}
+
+/// Bytes that tensors take in shared buffers: [`Memory::allocate_packed`].
+pub fn packed_bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> u64 {
+    tensors.into_iter().map(|tensor| own_bytes(tensor).next_multiple_of(ALIGNMENT)).sum()
+}
+
+fn own_bytes(tensor: &Tensor) -> u64 {
+    tensor.bytes().next_multiple_of(4).max(4)
 }
 
 /// Values on their way to the host.

@@ -21,7 +21,7 @@ mod slots;
 pub use adapters::{AdapterDescription, list_adapters};
 pub use context::Gpu;
 pub use executor::{Executor, Play};
-pub use memory::{Memory, PendingRead, Purpose};
+pub use memory::{Memory, PendingRead, Purpose, allocated_bytes, packed_bytes};
 pub use profiler::{Profile, ProfileRow};
 pub use program::Program;
 pub use slots::{PlanMode, SlotPlan, plan_slots};

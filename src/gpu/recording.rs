@@ -257,6 +257,23 @@ impl Recording {
     }
 }
 
+/// The largest tensor that the commands of some recordings bind: its name and its size in bytes.
+///
+/// The name is `decode/vae/decoder/conv_out/conv2d_tiled (input [1, 512, 512, 128])`: the command's label, the
+/// binding and its extents.
+#[must_use]
+pub fn largest_binding(recordings: &[&Recording]) -> Option<(String, u64)> {
+    let commands = recordings.iter().flat_map(|recording| recording.commands());
+    let bindings = commands.flat_map(|command| {
+        let names = command.shader.bindings;
+        command.bindings.iter().zip(names).map(move |(binding, name)| (command, &binding.tensor, *name))
+    });
+    let largest = bindings.rev().max_by_key(|(_, tensor, _)| tensor.bytes());
+    largest.map(|(command, tensor, name)| {
+        (format!("{} ({name} {})", command.label, tensor.shape()), tensor.bytes())
+    })
+}
+
 /// What a kernel's record function says of one dispatch.
 #[derive(Debug)]
 pub struct Dispatch<'a> {

@@ -1,6 +1,6 @@
 //! DeepCache in a run: which calls are full, what the shallow ones use, and when it cannot pay.
 
-use super::run::CachePlan;
+use super::recorded::CachePlan;
 use super::{CacheOptions, Request};
 use crate::deepcache::{CacheSchedule, Refresh, Reuse};
 use crate::error::{Error, Result};

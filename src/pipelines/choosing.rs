@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::cache::CacheRun;
-use super::run::Recorded;
+use super::prepared::prepare;
+use super::recorded::Recorded;
 use super::{DiffusionPipeline, Request, TunedProduct, Tuning, tune};
 use crate::error::Result;
 use crate::gpu::choices::{Choice, Tuned};
@@ -53,12 +54,18 @@ impl DiffusionPipeline {
 
     /// Records a request's run without touching the device.
     fn record(&self, request: &Request) -> Result<Recorded> {
-        let prepared = self.prepare(request)?;
+        let prepared = prepare(&self.model, request)?;
         let cache = match &request.cache {
             Some(options) => CacheRun::new(options, prepared.trajectory.calls.len())?,
             None => None,
         };
         let kept = cache.as_ref().map(CacheRun::plan);
-        Recorded::new(&self.model, &prepared.plan(self.storage), kept, &self.executor)
+        Recorded::new(
+            &self.model,
+            &prepared.plan(self.storage, self.weights.are_staged()),
+            kept,
+            self.gpu.binding_limit(),
+            self.executor.choices(),
+        )
     }
 }

@@ -5,21 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cache::{CacheRun, warnings};
-use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
+use super::cache::CacheRun;
+use super::checks::usual_steps;
 use super::frame::Plan;
-use super::loading::load_model;
-use super::model::{Inputs, Model};
+use super::loading::{Opened, open_model};
+use super::model::Model;
+use super::prepared::{Prepared, prepare};
+use super::residency::ModelWeights;
 use super::run::Run;
 use super::statistics::{Played, StepKind, Times};
 use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
 use crate::image::Picture;
-use crate::kernels::guidance::GuidanceConfig;
-use crate::models::unet::SIZES;
 use crate::random::NoiseSource;
-use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
+use crate::schedulers::SchedulerKind;
 use crate::weights::{ModelFiles, ModelKind};
 
 /// A loaded model on one GPU: Stable Diffusion v1, v2 or XL, latent diffusion on classes, or DDPM.
@@ -31,6 +31,7 @@ pub struct DiffusionPipeline {
     pub(super) memory: Memory,
     pub(super) executor: Executor,
     pub(super) model: Model,
+    pub(super) weights: ModelWeights,
     pub(super) storage: StorageType,
     pub(super) load_seconds: f64,
     warnings: Vec<String>,
@@ -52,32 +53,6 @@ pub struct Generation {
     pub warnings: Vec<String>,
 }
 
-/// A request that was found possible.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    /// `[N, C, h, w]`.
-    pub(super) shape: [usize; 4],
-    pub(super) scheduler: SchedulerKind,
-    pub(super) trajectory: Trajectory,
-    pub(super) guidance: Option<GuidanceConfig>,
-    /// What the condition is made from, for every picture, or one for all.
-    pub(super) inputs: Vec<Inputs>,
-    /// What a model that reads sizes is told about the pictures.
-    pub(super) sizes: [f32; SIZES],
-    pub(super) warnings: Vec<String>,
-}
-
-impl Prepared {
-    /// What decides the shapes of a run.
-    pub(super) fn plan(&self, storage: StorageType) -> Plan<'_> {
-        let [_, _, height, width] = self.shape;
-        let element = storage.element();
-        let size = [height, width];
-        let Self { trajectory, guidance, sizes, .. } = self;
-        Plan { size, trajectory, guidance: *guidance, element, sizes: *sizes }
-    }
-}
-
 impl DiffusionPipeline {
     /// Loads a model: a directory of diffusers' layout, Stable Diffusion 1 in one file, or another original
     /// checkpoint with its YAML file. See [`ModelFiles::open`] for what is recognised.
@@ -87,7 +62,7 @@ impl DiffusionPipeline {
     /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
-        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options.storage)
+        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options)
     }
 
     /// Loads a model onto a GPU that is already open; the device of the options is not asked for.
@@ -95,29 +70,20 @@ impl DiffusionPipeline {
     /// # Errors
     /// As [`DiffusionPipeline::load`].
     pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options.storage)
+        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options)
     }
 
-    /// Loads the model of these files onto a GPU that is already open.
+    /// Loads the model of these files onto a GPU that is already open; device and replacements of the options are not
+    /// asked for.
     ///
     /// # Errors
     /// As [`DiffusionPipeline::load`].
-    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, storage: Option<StorageType>) -> Result<Self> {
+    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
         let started = Instant::now();
-        let storage = match storage {
-            Some(StorageType::F16) if !gpu.has_f16() => {
-                let name = &gpu.description().name;
-                return Err(Error::option(
-                    "dtype",
-                    format!("{name} cannot store 16-bit floats in shaders: use f32"),
-                ));
-            }
-            Some(storage) => storage,
-            None if gpu.has_f16() && !gpu.is_software() => StorageType::F16,
-            None => StorageType::F32,
-        };
+        let storage = storage(&gpu.description().name, gpu.has_f16(), gpu.is_software(), options.storage)?;
         let mut memory = Memory::new(Arc::clone(&gpu));
-        let model = load_model(files, &mut memory, storage.element())?;
+        let Opened { model, weights } = open_model(files, storage.element(), gpu.binding_limit())?;
+        let weights = ModelWeights::new(weights, options.low_memory, &mut memory)?;
         let executor = Executor::new(Arc::clone(&gpu));
         let warnings = match files {
             ModelFiles::StableDiffusion(files) => files.warnings.clone(),
@@ -125,7 +91,7 @@ impl DiffusionPipeline {
             _ => Vec::new(),
         };
         let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { gpu, memory, executor, model, storage, load_seconds, warnings })
+        Ok(Self { gpu, memory, executor, model, weights, storage, load_seconds, warnings })
     }
 
     /// What the caller should tell its user about the model's files.
@@ -214,7 +180,7 @@ impl DiffusionPipeline {
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let started = Instant::now();
-        let prepared = self.prepare(request)?;
+        let prepared = prepare(&self.model, request)?;
         let calls = prepared.trajectory.calls.len();
         let mut cache = match &request.cache {
             Some(options) => CacheRun::new(options, calls)?,
@@ -223,10 +189,10 @@ impl DiffusionPipeline {
         if progress(Progress::Encoding).is_break() {
             return Err(Error::Cancelled { completed: 0, steps: calls * prepared.shape[0] });
         }
-        let plan = prepared.plan(self.storage);
+        let plan = prepared.plan(self.storage, self.weights.are_staged());
         let kept = cache.as_ref().map(CacheRun::plan);
         let compiled = self.executor.compile_seconds();
-        let run = Run::prepare(&self.model, &plan, kept, &mut self.memory, &mut self.executor)?;
+        let mut run = Run::prepare(&plan, kept, self)?;
         let compile = self.executor.compile_seconds() - compiled;
         // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
         let mut source = request.generator.seeded(request.seed);
@@ -235,49 +201,47 @@ impl DiffusionPipeline {
             None => Latents::new(prepared.shape, source.normal(prepared.shape.iter().product())),
         };
         let outcome = noise.and_then(|noise| {
-            let mut play = Play { pipeline: self, run: &run, prepared: &prepared, started, compile };
+            let mut play =
+                Play { pipeline: self, run: &mut run, prepared: &prepared, plan: &plan, started, compile };
             play.all(&mut cache, &noise, source, &mut progress)
         });
         run.release(&mut self.memory);
+        drop(run);
+        if self.weights.are_staged() {
+            self.weights.free(&mut self.memory);
+            // Buffers are given back when the device is asked for something after their last user has gone.
+            self.memory.flush().or_else(|error| outcome.as_ref().map_or(Ok(()), |_| Err(error)))?;
+        }
         let (pictures, latents, statistics) = outcome?;
         let guidance_scale = prepared.guidance.map(|guidance| guidance.scale);
         Ok(Generation { pictures, latents, guidance_scale, statistics, warnings: prepared.warnings })
     }
+}
 
-    /// Checks a request, and plans its sampler.
-    pub(super) fn prepare(&self, request: &Request) -> Result<Prepared> {
-        let shape = sample_shape(&self.model, request)?;
-        let kind = request.scheduler.or_else(|| self.own_scheduler()).ok_or_else(|| {
-            let class = self.model.scheduler.class_name().unwrap_or("none");
-            let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
-            let problem = format!("the model's own, {class}, is not supported; choose one of {names}");
-            Error::option("scheduler", problem)
-        })?;
-        let usual = usual_steps(&self.model, kind == SchedulerKind::Ddpm);
-        let trajectory = self.model.scheduler.trajectory(&SamplerOptions {
-            kind,
-            steps: request.steps.unwrap_or(usual),
-            eta: request.eta,
-            sigmas: request.sigmas,
-            timestep_spacing: request.timestep_spacing,
-        })?;
-        if let Some(cache) = &request.cache {
-            self.model.unet.check_skip_index(cache.branch)?;
+/// How values are stored: as is wanted, or as suits the device of this name.
+pub(super) fn storage(
+    name: &str,
+    f16: bool,
+    software: bool,
+    wanted: Option<StorageType>,
+) -> Result<StorageType> {
+    match wanted {
+        Some(StorageType::F16) if !f16 => {
+            let problem = format!("{name} cannot store 16-bit floats in shaders: use f32");
+            Err(Error::option("dtype", problem))
         }
-        let guidance = guidance(&self.model, request)?;
-        let sizes = sizes(&self.model, request, shape)?;
-        let (inputs, mut told) =
-            context_inputs(&self.model, &request.condition, guidance.is_some(), shape[0])?;
-        told.extend(warnings(request, kind, &trajectory));
-        Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, warnings: told })
+        Some(storage) => Ok(storage),
+        None if f16 && !software => Ok(StorageType::F16),
+        None => Ok(StorageType::F32),
     }
 }
 
 /// The plays of one run.
 struct Play<'a> {
     pipeline: &'a mut DiffusionPipeline,
-    run: &'a Run,
+    run: &'a mut Run,
     prepared: &'a Prepared,
+    plan: &'a Plan<'a>,
     /// When the run was asked for.
     started: Instant,
     /// Seconds that its pipelines were compiled in.
@@ -292,10 +256,10 @@ impl Play<'_> {
         mut source: NoiseSource,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Vec<Picture>, Latents, Statistics)> {
-        let Self { run, prepared, started: asked, compile, .. } = *self;
+        let Self { prepared, started: asked, compile, .. } = *self;
         let trajectory = &prepared.trajectory;
         self.pipeline.executor.forget_durations();
-        self.run.begin(&self.pipeline.model, trajectory, &mut self.pipeline.memory)?;
+        self.run.begin(trajectory, self.pipeline)?;
         let prepare = asked.elapsed().as_secs_f64();
         self.encode(0)?;
         let encode = asked.elapsed().as_secs_f64();
@@ -321,7 +285,7 @@ impl Play<'_> {
             #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
             let sigma = trajectory.initial_sigma as f32;
             let sample: Vec<f32> = noise.channels_last(picture).iter().map(|value| value * sigma).collect();
-            run.start(&sample, &mut self.pipeline.memory)?;
+            self.run.start(&sample, &mut self.pipeline.memory)?;
             let first = played.len();
             if let Some(cache) = cache {
                 cache.start();
@@ -336,7 +300,7 @@ impl Play<'_> {
                 }
             }
             self.settle(&mut played[first..], cache.as_mut())?;
-            finals.push(run.denoised(&self.pipeline.memory)?);
+            finals.push(self.run.denoised(&self.pipeline.memory)?);
         }
         let latents = Latents::from_channels_last([channels, height, width], &finals)?;
         let denoise = started.elapsed().as_secs_f64();
@@ -349,19 +313,17 @@ impl Play<'_> {
                 return Err(Error::Cancelled { completed: steps, steps });
             }
             let scaled: Vec<f32> = values.iter().map(|&value| value / scaling).collect();
-            let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
-            let (width, height, pixels) = run.decode(&scaled, memory, executor)?;
+            let (width, height, pixels) = self.run.decode(&scaled, self.plan, self.pipeline)?;
             pictures.push(Picture { width, height, pixels });
         }
         let decode = started.elapsed().as_secs_f64();
         let times = Times { prepare, compile, encode, denoise, decode };
-        let statistics = Statistics::gather(self.pipeline, run, trajectory, played, times);
+        let statistics = Statistics::gather(self.pipeline, self.run, trajectory, played, times);
         Ok((pictures, latents, statistics))
     }
 
     fn encode(&mut self, picture: usize) -> Result<()> {
-        let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
-        self.run.encode(&self.prepared.inputs[picture], memory, executor)
+        self.run.encode(&self.prepared.inputs[picture], self.plan, self.pipeline)
     }
 
     /// Decides and submits one U-Net call.

@@ -1,14 +1,17 @@
 //! What every run has on the device, whatever it does between a sample and its update.
 
+use std::sync::Arc;
+
 use crate::error::Result;
+use crate::gpu::Memory;
+use crate::gpu::choices::Choices;
 use crate::gpu::recording::Recording;
-use crate::gpu::{Executor, Memory, Program};
 use crate::kernels::dynamic_threshold::dynamic_threshold;
 use crate::kernels::guidance::{GuidanceConfig, guidance};
-use crate::kernels::pixels::pixels;
 use crate::kernels::scale_model_input::scale_model_input;
 use crate::kernels::scheduler_step::scheduler_step;
 use crate::models::unet::{Conditioning, Context, SIZES};
+use crate::pipelines::VaeTiling;
 use crate::pipelines::model::{Encoded, Model};
 use crate::pipelines::table::{row_length, rows};
 use crate::schedulers::{Limit, Trajectory};
@@ -25,6 +28,9 @@ pub(super) struct Plan<'a> {
     pub(super) element: ElementType,
     /// What a model that reads sizes is told about the picture.
     pub(super) sizes: [f32; SIZES],
+    pub(super) tiling: VaeTiling,
+    /// Whether only the weights that are needed are on the device.
+    pub(super) staged: bool,
 }
 
 /// The persistent tensors of a run, and the recordings that all runs share.
@@ -45,10 +51,6 @@ pub(super) struct Frame {
     table: Tensor,
     /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
     noise: Option<Tensor>,
-    /// What is decoded, `[1, h, w, C]`.
-    sample: Tensor,
-    /// `[1, H, W]`, packed.
-    pixels: Tensor,
     guidance: Option<GuidanceConfig>,
     /// Ratio and largest bound of dynamic thresholding.
     quantile: Option<[f32; 2]>,
@@ -66,8 +68,6 @@ impl Frame {
         let tokens = model.conditioner.tokens();
         let planes = [1 + trajectory.history, height * width * channels];
         let row = row_length(trajectory);
-        let side = model.decoder.upsampling();
-        let stored = model.decoder.sample_element();
         Self {
             shape,
             copies,
@@ -78,8 +78,6 @@ impl Frame {
             state: Tensor::external("latents", planes, ElementType::F32),
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
             noise: trajectory.draws_noise().then(|| Tensor::external("noise", shape, ElementType::F32)),
-            sample: Tensor::external("decoded_sample", shape, stored),
-            pixels: Tensor::external("pixels", [1, height * side, width * side], ElementType::U32),
             guidance: plan.guidance,
             quantile: quantile(trajectory),
         }
@@ -87,15 +85,44 @@ impl Frame {
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let own = [&self.state, &self.table, &self.sample, &self.pixels];
+        let own = [&self.state, &self.table];
         self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.inputs)
     }
 
-    /// Records the condition, and what follows from it once per run.
-    pub(super) fn record_condition(&self, model: &Model, executor: &Executor) -> Result<Recording> {
-        let mut recording = executor.recording("condition");
-        let encoded = model.conditioner.record(&mut recording, &self.inputs)?;
-        let context = encoded.as_ref().map_or_else(Context::default, Encoded::context);
+    /// The tables and inputs of sampler and condition.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Tensor> {
+        let text_time = self.conditioning.text_time();
+        let sizes = text_time.map(|text_time| [&text_time.sizes, &text_time.frequencies, &text_time.rows]);
+        let steps =
+            [self.conditioning.timesteps(), self.conditioning.frequencies(), self.conditioning.step()];
+        let own = [&self.table].into_iter().chain(steps).chain(&self.inputs);
+        own.chain(sizes.into_iter().flatten())
+    }
+
+    /// Records the text encoders by themselves, and what they make, which outlives them.
+    pub(super) fn record_text(
+        &self,
+        model: &Model,
+        choices: &Arc<Choices>,
+    ) -> Result<Option<(Recording, Encoded)>> {
+        let mut recording = recording_of("text", choices);
+        let encoded = model.conditioner.record_text(&mut recording, &self.inputs)?;
+        Ok(encoded.map(|encoded| (recording, encoded)))
+    }
+
+    /// Records the condition, unless it was encoded before, and what follows from it once per run.
+    pub(super) fn record_condition(
+        &self,
+        model: &Model,
+        encoded: Option<&Encoded>,
+        choices: &Arc<Choices>,
+    ) -> Result<Recording> {
+        let mut recording = recording_of("condition", choices);
+        let own = match encoded {
+            Some(_) => None,
+            None => model.conditioner.record(&mut recording, &self.inputs)?,
+        };
+        let context = encoded.or(own.as_ref()).map_or_else(Context::default, Encoded::context);
         model.unet.record_conditioning(&mut recording.scope("unet"), context, &self.conditioning)?;
         Ok(recording)
     }
@@ -121,15 +148,6 @@ impl Frame {
             None => None,
         };
         scheduler_step(recording, state, output, [self.noise.as_ref(), threshold.as_ref()], table, step)
-    }
-
-    /// Records the picture.
-    pub(super) fn record_decode(&self, model: &Model, executor: &Executor) -> Result<Recording> {
-        let mut recording = executor.recording("decode");
-        let image = model.decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
-        let packed = pixels(&mut recording, &image)?; // [1, H, W]
-        recording.place(&packed, &self.pixels);
-        Ok(recording)
     }
 
     /// Writes what is constant over the run.
@@ -179,29 +197,6 @@ impl Frame {
         values.truncate(self.state.shape().channels());
         Ok(values)
     }
-
-    /// Decodes a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
-    pub(super) fn decode(
-        &self,
-        sample: &[f32],
-        program: &Program,
-        memory: &mut Memory,
-        executor: &mut Executor,
-    ) -> Result<(u32, u32, Vec<u8>)> {
-        let bytes = match self.sample.element() {
-            ElementType::F16 => {
-                sample.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()
-            }
-            _ => bytemuck::cast_slice(sample).to_vec(),
-        };
-        memory.write(&self.sample, 0, &bytes)?;
-        executor.play(program)?;
-        let packed = memory.read(&self.pixels)?;
-        let extents = self.pixels.shape().extents();
-        let side = |index: usize| u32::try_from(extents[index]).unwrap_or(u32::MAX);
-        let rgb = packed.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        Ok((side(2), side(1), rgb))
-    }
 }
 
 /// Ratio and largest bound of dynamic thresholding, if the sampler does that.
@@ -215,6 +210,11 @@ fn quantile(trajectory: &Trajectory) -> Option<[f32; 2]> {
         }
         Limit::Clamp { .. } => None,
     })
+}
+
+/// A new recording whose kernels are chosen so.
+pub(super) fn recording_of(name: &str, choices: &Arc<Choices>) -> Recording {
+    Recording::new(name).with_choices(Arc::clone(choices))
 }
 
 /// What the device computes with.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::model::{Conditioner, Decoder, Model};
+use super::residency::{Part, Stored};
 use super::{stable_diffusion, stable_diffusion_xl};
 use crate::error::{Error, Result};
 use crate::gpu::{Memory, Purpose};
@@ -40,9 +41,17 @@ pub fn load_network<N>(
     Ok(network)
 }
 
-/// Loads the model of these files.
-pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: ElementType) -> Result<Model> {
-    let mut site = Site { memory, element };
+/// A model as its files describe it: nothing is on the device.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) model: Model,
+    pub(super) weights: Vec<Stored>,
+}
+
+/// Builds the model of these files, whose matrices are stored as `element`, for a device that binds tensors of up to
+/// `limit` bytes.
+pub(super) fn open_model(files: &ModelFiles, element: ElementType, limit: u64) -> Result<Opened> {
+    let mut site = Site { weights: Vec::new(), element, limit };
     let model = match files {
         ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
         ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
@@ -52,9 +61,12 @@ pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: Eleme
             expect_channels(&unet.config, &unet_config, vq_config.autoencoder.embed_channels)?;
             expect_no_context(&unet.config, &unet_config)?;
             let scheduler = SchedulerConfig::from_file(scheduler)?;
-            let unet = site.component(unet, "unet", |file, loader| UNet::load(unet_config, file, loader))?;
-            let vq =
-                site.component(vqvae, "vqvae", |file, loader| VqDecoder::load(vq_config, file, loader))?;
+            let unet = site.component(Part::Network, unet, "unet", |file, loader| {
+                UNet::load(unet_config, file, loader)
+            })?;
+            let vq = site.component(Part::Decoder, vqvae, "vqvae", |file, loader| {
+                VqDecoder::load(vq_config, file, loader)
+            })?;
             let (conditioner, decoder) = (Conditioner::Nothing, Decoder::Vq(Box::new(vq)));
             Model { conditioner, unet, decoder, scheduler }
         }
@@ -63,50 +75,57 @@ pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: Eleme
             expect_pixels(&unet.config, &config)?;
             expect_no_context(&unet.config, &config)?;
             let scheduler = SchedulerConfig::from_file(scheduler)?;
-            let unet = site.component(unet, "unet", |file, loader| UNet::load(config, file, loader))?;
+            let unet =
+                site.component(Part::Network, unet, "unet", |file, loader| UNet::load(config, file, loader))?;
             Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler }
         }
         ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
         ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
     };
-    memory.flush()?;
-    Ok(model)
+    Ok(Opened { model, weights: site.weights })
 }
 
-/// Where networks are loaded to.
-pub(super) struct Site<'a> {
-    memory: &'a mut Memory,
+/// Where networks are built.
+pub(super) struct Site {
+    weights: Vec<Stored>,
     pub(super) element: ElementType,
+    limit: u64,
 }
 
-impl Site<'_> {
-    pub(super) fn component<N>(
+impl Site {
+    fn component<N>(
         &mut self,
+        part: Part,
         component: &Component,
         name: &str,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
-        self.network(&Checkpoint::open(&component.weights)?, name, build)
+        self.network(part, Checkpoint::open(&component.weights)?, name, build)
     }
 
     pub(super) fn network<N>(
         &mut self,
-        checkpoint: &Checkpoint,
+        part: Part,
+        checkpoint: Checkpoint,
         name: &str,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
-        self.network_as(checkpoint, name, self.element, build)
+        self.network_as(part, checkpoint, name, self.element, build)
     }
 
     /// As [`network`](Self::network), with matrices stored as `element`.
     pub(super) fn network_as<N>(
         &mut self,
-        checkpoint: &Checkpoint,
+        part: Part,
+        checkpoint: Checkpoint,
         name: &str,
         element: ElementType,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
-        load_network(checkpoint, self.memory, name, element, build)
+        let mut loader = Loader::new(name, element).with_binding_limit(self.limit);
+        let network = build(&checkpoint, &mut loader)?;
+        self.weights.push(Stored::new(part, name, checkpoint, loader.into_pending()));
+        Ok(network)
     }
 
     fn latent_diffusion(&mut self, files: &Original) -> Result<Model> {
@@ -135,11 +154,14 @@ impl Site<'_> {
             });
 
         let channels = config.unet.cross_attention_dim.unwrap_or_default();
-        let embedder = self.network(&embedder, "class_embedder", |file, loader| {
+        let embedder = self.network(Part::Network, embedder, "class_embedder", |file, loader| {
             ClassEmbedder::load([config.classes, channels], file, loader)
         })?;
-        let unet = self.network(&unet, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
-        let vq = self.network(&autoencoder, "vq", |file, loader| VqDecoder::load(config.vq, file, loader))?;
+        let unet =
+            self.network(Part::Network, unet, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
+        let vq = self.network(Part::Decoder, autoencoder, "vq", |file, loader| {
+            VqDecoder::load(config.vq, file, loader)
+        })?;
         let scheduler =
             SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
         let decoder = Decoder::Vq(Box::new(vq));
@@ -154,7 +176,8 @@ impl Site<'_> {
         // Files that were saved from several GPUs have another word in front.
         let renamed = checkpoint
             .renamed(|name| names_original_ddpm::unet(name.strip_prefix("module.").unwrap_or(name), levels));
-        let unet = self.network(&renamed, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
+        let unet = self
+            .network(Part::Network, renamed, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
         let scheduler = SchedulerConfig::original_ddpm(config.beta_start, config.beta_end, config.timesteps)?;
         Ok(Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler })
     }

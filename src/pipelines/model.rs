@@ -41,6 +41,24 @@ impl Encoded {
         Self { hidden_states, second: None, pooled: None }
     }
 
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.hidden_states].into_iter().chain(&self.second).chain(&self.pooled)
+    }
+
+    /// The same values in memory that outlives their recording.
+    fn placed(self, recording: &mut Recording) -> Self {
+        let mut place = |name: &str, tensor: Tensor| {
+            let kept = Tensor::external(name, tensor.shape().clone(), tensor.element());
+            recording.place(&tensor, &kept);
+            kept
+        };
+        Self {
+            hidden_states: place("hidden_states", self.hidden_states),
+            second: self.second.map(|tensor| place("hidden_states_2", tensor)),
+            pooled: self.pooled.map(|tensor| place("pooled", tensor)),
+        }
+    }
+
     pub(super) fn context(&self) -> Context<'_> {
         let Self { hidden_states, second, pooled } = self;
         Context { hidden_states: Some(hidden_states), second: second.as_ref(), pooled: pooled.as_ref() }
@@ -91,6 +109,22 @@ impl Conditioner {
             }
             Self::TwoTexts(texts) => texts.inputs(copies),
             Self::Nothing => Vec::new(),
+        }
+    }
+
+    /// Records what text encoders make of its inputs, kept in memory that outlives the recording; `None` where the
+    /// condition is no text.
+    pub(super) fn record_text(
+        &self,
+        recording: &mut Recording,
+        inputs: &[Tensor],
+    ) -> Result<Option<Encoded>> {
+        match self {
+            Self::Text { .. } | Self::TwoTexts(_) => {
+                let encoded = self.record(recording, inputs)?;
+                Ok(encoded.map(|encoded| encoded.placed(recording)))
+            }
+            Self::Classes(_) | Self::Nothing => Ok(None),
         }
     }
 

@@ -56,11 +56,48 @@ pub struct LoadOptions {
     pub storage: Option<StorageType>,
     /// Files in the place of the model's own.
     pub replacements: Replacements,
+    /// Whether every network's weights are on the device only while they are needed: the text encoders' until the
+    /// prompt is encoded, then the U-Net's, then the decoder's. They are read from the files again for the next
+    /// picture. Results are the same to the bit.
+    pub low_memory: bool,
 }
 
 impl From<StorageType> for LoadOptions {
     fn from(storage: StorageType) -> Self {
         Self { storage: Some(storage), ..Self::default() }
+    }
+}
+
+/// Whether a VAE decodes a picture in overlapping tiles, which takes less memory and changes the picture a little.
+///
+/// Agrees with `enable_tiling` of `diffusers.AutoencoderKL`: neighbouring tiles share a quarter of their side, and
+/// fade into each other there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VaeTiling {
+    /// Whole where the device can bind all tensors of the decoder and has the memory for them; else in the largest
+    /// tiles that it can.
+    #[default]
+    Auto,
+    /// In tiles of the size of the training pictures, as diffusers does, or in smaller ones where the device cannot
+    /// bind the tensors of such a tile. A picture that is no larger than a tile is decoded whole.
+    Always,
+    /// Whole, or not at all.
+    Never,
+}
+
+impl FromStr for VaeTiling {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            other => {
+                let problem = format!("\"{other}\" is not auto, always or never");
+                Err(Error::option("vae tiling", problem))
+            }
+        }
     }
 }
 
@@ -160,6 +197,8 @@ pub struct Request {
     pub count: usize,
     /// DeepCache, or every step in full.
     pub cache: Option<CacheOptions>,
+    /// Whether the VAE decodes in tiles; models with another decoder, or none, always decode whole.
+    pub vae_tiling: VaeTiling,
     /// Initial noise of unit variance; drawn from the seed if `None`. Its shape decides number and size.
     pub latents: Option<Latents>,
 }
@@ -198,6 +237,7 @@ impl Request {
             target_size: None,
             count: 1,
             cache: None,
+            vae_tiling: VaeTiling::Auto,
             latents: None,
         }
     }

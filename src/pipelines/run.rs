@@ -1,184 +1,181 @@
-//! One run on the device: its memory, its recordings, its programs.
+//! One run on the device: its memory and its programs.
 
-use super::frame::{Frame, Plan, floats};
-use super::model::Model;
-use crate::deepcache::Reuse;
-use crate::error::Result;
+use super::DiffusionPipeline;
+use super::decoding::advise;
+use super::frame::{Plan, floats};
+use super::recorded::{CachePlan, Recorded, Stage};
+use crate::error::{Error, Result};
 use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, PendingRead, Play, Program, Purpose};
-use crate::kernels::activation::{Activation, activation};
-use crate::kernels::forecast::{WEIGHTS, forecast};
-use crate::kernels::similarity::{GROUPS, similarity};
-use crate::models::unet::Flow;
+use crate::kernels::forecast::WEIGHTS;
 use crate::schedulers::Trajectory;
-use crate::tensor::{ElementType, Tensor};
-
-/// What a run keeps between its calls.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CachePlan {
-    /// Skip index of the kept feature.
-    pub(super) branch: usize,
-    pub(super) reuse: Reuse,
-    /// Whether the drift of the deepest live skip tensor is measured.
-    pub(super) measures: bool,
-}
+use crate::tensor::Tensor;
 
 /// Everything of one run that lies on the device, except the weights.
 #[derive(Debug)]
 pub(super) struct Run {
-    frame: Frame,
-    cache: Option<Cache>,
+    recorded: Recorded,
     programs: Programs,
+    /// Whether only what a stage needs is on the device.
+    staged: bool,
+    pub(super) footprints: Vec<Footprint>,
     pub(super) dispatches: [usize; 2],
     pub(super) multiply_accumulates: [u64; 2],
 }
 
-/// What outlives a call.
-#[derive(Debug)]
-struct Cache {
-    /// Kept features of the last full calls, the newest first.
-    features: Vec<Tensor>,
-    /// Weights of the features in every call, `[S, 3]`, where they are extrapolated.
-    weights: Option<Tensor>,
-    drift: Option<Drift>,
+/// Bytes on the device in one stage of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Footprint {
+    pub(super) weights: u64,
+    pub(super) activations: u64,
+    /// The most of them that are alive at once.
+    pub(super) largest_live: u64,
+    pub(super) persistent: u64,
+    pub(super) cache: u64,
 }
 
-/// How far the deepest live skip tensor has moved since the last full call.
-#[derive(Debug)]
-struct Drift {
-    /// The skip tensor of the last full call.
-    reference: Tensor,
-    /// `[1, 64, 4]`.
-    sums: Tensor,
-}
-
-impl Cache {
-    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let drift = self.drift.as_ref().map(|drift| [&drift.reference, &drift.sums]);
-        self.features.iter().chain(&self.weights).chain(drift.into_iter().flatten())
+impl Footprint {
+    pub(super) fn total(&self) -> u64 {
+        self.weights + self.activations + self.persistent + self.cache
     }
 }
 
-/// A run that has touched no device.
-#[derive(Debug)]
-pub(super) struct Recorded {
-    frame: Frame,
-    cache: Option<Cache>,
-    condition: Recording,
-    full: Recording,
-    shallow: Option<Recording>,
-    decode: Recording,
-}
-
-impl Recorded {
-    pub(super) fn new(
-        model: &Model,
-        plan: &Plan<'_>,
-        cache: Option<CachePlan>,
-        executor: &Executor,
-    ) -> Result<Self> {
-        let frame = Frame::new(model, plan);
-        let condition = frame.record_condition(model, executor)?;
-        let (full, shallow, cache) = match cache {
-            Some(cache) => {
-                let calls = plan.trajectory.calls.len();
-                let (full, shallow, cache) = record_cached(&frame, model, cache, calls, executor)?;
-                (full, Some(shallow), Some(cache))
-            }
-            None => (record_uncached(&frame, model, executor)?, None, None),
-        };
-        let decode = frame.record_decode(model, executor)?;
-        Ok(Self { frame, cache, condition, full, shallow, decode })
-    }
-
-    pub(super) fn recordings(&self) -> Vec<&Recording> {
-        [&self.condition, &self.full, &self.decode].into_iter().chain(&self.shallow).collect()
-    }
-}
-
-#[derive(Debug)]
+/// Those of the present stage.
+#[derive(Debug, Default)]
 struct Programs {
-    condition: Program,
-    full: Program,
+    text: Option<Program>,
+    condition: Option<Program>,
+    full: Option<Program>,
     shallow: Option<Program>,
-    decode: Program,
+    decode: Vec<Program>,
+}
+
+impl Programs {
+    /// In the order of [`Recorded::of`].
+    fn new(recorded: &Recorded, stage: Stage, programs: Vec<Program>) -> Self {
+        let (mut found, mut programs) = (Self::default(), programs.into_iter());
+        if [Stage::Whole, Stage::Text].contains(&stage) && recorded.text.is_some() {
+            found.text = programs.next();
+        }
+        if [Stage::Whole, Stage::Denoising].contains(&stage) {
+            found.condition = programs.next();
+            found.full = programs.next();
+            found.shallow = recorded.shallow.is_some().then(|| programs.next()).flatten();
+        }
+        found.decode = programs.collect();
+        found
+    }
 }
 
 impl Run {
-    /// Records the run, allocates what it keeps, and prepares its programs over one set of slots.
+    /// Records the run and allocates what it keeps; unless it goes in stages, its programs are prepared over one set
+    /// of slots.
     pub(super) fn prepare(
-        model: &Model,
         plan: &Plan<'_>,
         cache: Option<CachePlan>,
-        memory: &mut Memory,
-        executor: &mut Executor,
+        pipeline: &mut DiffusionPipeline,
     ) -> Result<Self> {
-        let Recorded { frame, cache, condition, full, shallow, decode } =
-            Recorded::new(model, plan, cache, executor)?;
-
-        let kept: Vec<&Tensor> = cache.iter().flat_map(Cache::tensors).collect();
-        let mut recordings = vec![&condition, &full, &decode];
-        recordings.extend(&shallow);
+        let DiffusionPipeline { gpu, memory, executor, model, .. } = &mut *pipeline;
+        let recorded = Recorded::new(model, plan, cache, gpu.binding_limit(), executor.choices())?;
         // What is too large for this device is found before anything is allocated.
-        let programs = memory
-            .check(&recordings)
-            .and_then(|()| memory.allocate(frame.tensors(), Purpose::Persistent))
-            .and_then(|()| memory.allocate(kept.iter().copied(), Purpose::Cache))
-            .and_then(|()| executor.prepare(memory, &recordings))
-            .inspect_err(|_| {
-                for tensor in frame.tensors().chain(kept.iter().copied()) {
-                    memory.release(tensor);
-                }
-            })?;
-        let mut programs = programs.into_iter();
-        let mut next = || programs.next().expect("a program for every recording");
-        let programs = Programs {
-            condition: next(),
-            full: next(),
-            decode: next(),
-            shallow: shallow.is_some().then(next),
-        };
-        let shallow = programs.shallow.as_ref();
-        Ok(Self {
-            frame,
-            cache,
-            dispatches: [programs.full.dispatches(), shallow.map_or(0, Program::dispatches)],
-            multiply_accumulates: [
-                programs.full.cost().multiply_accumulates,
-                shallow.map_or(0, |program| program.cost().multiply_accumulates),
+        memory
+            .check(&recorded.recordings())
+            .map_err(|error| advise(error, plan.tiling))
+            .and_then(|()| memory.allocate(recorded.persistent(), Purpose::Persistent))
+            .and_then(|()| memory.allocate(recorded.kept(), Purpose::Cache))
+            .inspect_err(|_| release(&recorded, memory))?;
+        let cost = |recording: &Recording| recording.cost().multiply_accumulates;
+        let shallow = recorded.shallow.as_ref();
+        let mut run = Self {
+            dispatches: [
+                recorded.full.commands().len(),
+                shallow.map_or(0, |recording| recording.commands().len()),
             ],
-            programs,
-        })
+            multiply_accumulates: [cost(&recorded.full), shallow.map_or(0, cost)],
+            recorded,
+            programs: Programs::default(),
+            staged: plan.staged,
+            footprints: Vec::new(),
+        };
+        if !run.staged {
+            run.enter(Stage::Whole, plan, pipeline).inspect_err(|_| run.release(&mut pipeline.memory))?;
+        }
+        Ok(run)
+    }
+
+    /// Makes a stage ready, and takes from the device what it does not need.
+    fn enter(&mut self, stage: Stage, plan: &Plan<'_>, pipeline: &mut DiffusionPipeline) -> Result<()> {
+        let DiffusionPipeline { memory, executor, model, weights, .. } = pipeline;
+        self.programs = Programs::default();
+        executor.finish()?;
+        weights.keep_only(stage, memory)?;
+        let programs = loop {
+            match executor.prepare(memory, &self.recorded.of(stage)) {
+                Err(Error::OutOfMemory { what, bytes })
+                    if [Stage::Whole, Stage::Decoding].contains(&stage) =>
+                {
+                    let choices = executor.choices();
+                    let Some(old) = self.recorded.decode_smaller(model, plan.size, choices)? else {
+                        return Err(Error::OutOfMemory { what, bytes });
+                    };
+                    old.tensors().for_each(|tensor| memory.release(tensor));
+                    memory.allocate(self.recorded.decoding.tensors(), Purpose::Persistent)?;
+                }
+                other => break other?,
+            }
+        };
+        self.programs = Programs::new(&self.recorded, stage, programs);
+        let slots = executor.plan();
+        self.footprints.push(Footprint {
+            weights: memory.bytes(Purpose::Weights),
+            activations: slots.bytes(),
+            largest_live: slots.largest_live_set,
+            persistent: memory.bytes(Purpose::Persistent),
+            cache: memory.bytes(Purpose::Cache),
+        });
+        Ok(())
+    }
+
+    /// The side of the tiles that pictures are decoded in, in latents.
+    pub(super) fn tile_side(&self) -> Option<usize> {
+        self.recorded.decoding.side()
     }
 
     /// Gives the run's memory back.
     pub(super) fn release(&self, memory: &mut Memory) {
-        let cache = self.cache.iter().flat_map(Cache::tensors);
-        for tensor in self.frame.tensors().chain(cache) {
-            memory.release(tensor);
-        }
+        release(&self.recorded, memory);
     }
 
     /// Writes what is constant over the run.
-    pub(super) fn begin(&self, model: &Model, trajectory: &Trajectory, memory: &mut Memory) -> Result<()> {
-        self.frame.begin(model, trajectory, memory)
+    pub(super) fn begin(&self, trajectory: &Trajectory, pipeline: &mut DiffusionPipeline) -> Result<()> {
+        self.recorded.frame.begin(&pipeline.model, trajectory, &mut pipeline.memory)
     }
 
-    /// Encodes a condition, and computes what follows from it.
+    /// Encodes a condition, and computes what follows from it; from then on the U-Net is ready.
     pub(super) fn encode(
-        &self,
+        &mut self,
         inputs: &[Vec<u32>],
-        memory: &mut Memory,
-        executor: &mut Executor,
+        plan: &Plan<'_>,
+        pipeline: &mut DiffusionPipeline,
     ) -> Result<()> {
-        self.frame.write_condition(inputs, memory)?;
-        executor.play(&self.programs.condition)?;
-        executor.finish()
+        if self.staged && self.recorded.text.is_some() {
+            self.enter(Stage::Text, plan, pipeline)?;
+        }
+        self.recorded.frame.write_condition(inputs, &mut pipeline.memory)?;
+        if let Some(text) = &self.programs.text {
+            pipeline.executor.play(text)?;
+            pipeline.executor.finish()?;
+        }
+        if self.staged && self.programs.condition.is_none() {
+            self.enter(Stage::Denoising, plan, pipeline)?;
+        }
+        pipeline.executor.play(self.programs.condition.as_ref().expect("the stage has it"))?;
+        pipeline.executor.finish()
     }
 
     /// Starts a picture from its initial sample, `[h, w, C]`, already of the scheduler's sigma.
     pub(super) fn start(&self, sample: &[f32], memory: &mut Memory) -> Result<()> {
-        self.frame.start(sample, memory)
+        self.recorded.frame.start(sample, memory)
     }
 
     /// Submits one U-Net call, a shallow one where it is given the weights of the kept features.
@@ -190,11 +187,11 @@ impl Run {
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Play> {
-        self.frame.write_call(call, noise, memory)?;
+        self.recorded.frame.write_call(call, noise, memory)?;
         let (Some(program), Some(weights)) = (&self.programs.shallow, shallow) else {
-            return executor.play(&self.programs.full);
+            return executor.play(self.programs.full.as_ref().expect("a condition was encoded before"));
         };
-        if let Some(tensor) = self.cache.as_ref().and_then(|cache| cache.weights.as_ref()) {
+        if let Some(tensor) = self.recorded.cache.as_ref().and_then(|cache| cache.weights.as_ref()) {
             let offset = (call * WEIGHTS * size_of::<f32>()) as u64;
             memory.write(tensor, offset, bytemuck::cast_slice(&floats(&weights)))?;
         }
@@ -206,100 +203,30 @@ impl Run {
     /// # Errors
     /// Faults of the device.
     pub(super) fn read_drift(&self, memory: &Memory) -> Result<Option<PendingRead>> {
-        let drift = self.cache.as_ref().and_then(|cache| cache.drift.as_ref());
+        let drift = self.recorded.cache.as_ref().and_then(|cache| cache.drift.as_ref());
         drift.map(|drift| memory.read_later(&drift.sums)).transpose()
     }
 
     /// The denoised sample, `[h, w, C]`, once everything submitted is done.
     pub(super) fn denoised(&self, memory: &Memory) -> Result<Vec<f32>> {
-        self.frame.denoised(memory)
+        self.recorded.frame.denoised(memory)
     }
 
     /// Decodes a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
     pub(super) fn decode(
-        &self,
+        &mut self,
         sample: &[f32],
-        memory: &mut Memory,
-        executor: &mut Executor,
+        plan: &Plan<'_>,
+        pipeline: &mut DiffusionPipeline,
     ) -> Result<(u32, u32, Vec<u8>)> {
-        self.frame.decode(sample, &self.programs.decode, memory, executor)
-    }
-}
-
-/// A full step: input, U-Net, guidance, the scheduler's update.
-fn record_uncached(frame: &Frame, model: &Model, executor: &Executor) -> Result<Recording> {
-    let mut recording = executor.recording("full");
-    let sample = frame.record_input(&mut recording)?; // [N, h, w, C]
-    let conditioning = &frame.conditioning;
-    let flow = model.unet.record_full(&mut recording.scope("unet"), &sample, conditioning, &[])?;
-    let output = frame.record_guidance(&mut recording, &flow.prediction)?; // [1, h, w, C]
-    frame.record_update(&mut recording, &output)?;
-    Ok(recording)
-}
-
-/// A full and a shallow step, and what lies between them.
-fn record_cached(
-    frame: &Frame,
-    model: &Model,
-    plan: CachePlan,
-    calls: usize,
-    executor: &Executor,
-) -> Result<(Recording, Recording, Cache)> {
-    let (unet, conditioning) = (&model.unet, &frame.conditioning);
-    let [_, height, width, _] = frame.shape;
-    let branch = plan.branch;
-    let mut features = Vec::with_capacity(plan.reuse.features());
-    for _ in 0..plan.reuse.features() {
-        features.push(unet.kept_feature(branch, frame.copies, height, width)?);
-    }
-    let extrapolates = plan.reuse != Reuse::Hold;
-    let weights = extrapolates.then(|| Tensor::external("weights", [calls, WEIGHTS], ElementType::F32));
-
-    // 1. full: the features move on, the new one is kept, the drift is measured against the old reference
-    let mut full = executor.recording("full");
-    let sample = frame.record_input(&mut full)?; // [N, h, w, C]
-    push(&mut full.scope("cache"), &features)?;
-    let keep = [(branch, &features[0])];
-    let flow = unet.record_full(&mut full.scope("unet"), &sample, conditioning, &keep)?;
-    let drift = if plan.measures {
-        let skip = &flow.skips[branch];
-        let reference = Tensor::external("drift_reference", skip.shape().clone(), skip.element());
-        let sums = Tensor::external("drift_sums", [1, GROUPS, 4], ElementType::F32);
-        let recording = &mut full.scope("cache");
-        similarity(recording, &reference, skip, &sums, 0)?;
-        let copy = activation(recording, skip, Activation::None)?;
-        recording.place(&copy, &reference);
-        Some(Drift { reference, sums })
-    } else {
-        None
-    };
-    let output = frame.record_guidance(&mut full, &flow.prediction)?; // [1, h, w, C]
-    frame.record_update(&mut full, &output)?;
-
-    // 2. shallow: only what lies outside of the cut, around the kept or the extrapolated feature
-    let mut shallow = executor.recording("shallow");
-    let sample = frame.record_input(&mut shallow)?; // [N, h, w, C]
-    let feature = match &weights {
-        Some(weights) => {
-            forecast(&mut shallow.scope("cache"), &features, weights, conditioning.step())? // [N, H, W, C]
+        if self.programs.decode.is_empty() {
+            self.enter(Stage::Decoding, plan, pipeline)?;
         }
-        None => features[0].clone(),
-    };
-    let Flow { prediction, skips } =
-        unet.record_shallow(&mut shallow.scope("unet"), &sample, conditioning, branch, &feature)?;
-    if let Some(drift) = &drift {
-        similarity(&mut shallow.scope("cache"), &drift.reference, &skips[branch], &drift.sums, 0)?;
+        let DiffusionPipeline { memory, executor, .. } = pipeline;
+        self.recorded.decoding.decode(sample, &self.programs.decode, memory, executor)
     }
-    let output = frame.record_guidance(&mut shallow, &prediction)?; // [1, h, w, C]
-    frame.record_update(&mut shallow, &output)?;
-    Ok((full, shallow, Cache { features, weights, drift }))
 }
 
-/// Makes room for a new feature: each becomes the one before it.
-fn push(recording: &mut Recording, features: &[Tensor]) -> Result<()> {
-    for pair in features.windows(2).rev() {
-        let copy = activation(recording, &pair[0], Activation::None)?;
-        recording.place(&copy, &pair[1]);
-    }
-    Ok(())
+fn release(recorded: &Recorded, memory: &mut Memory) {
+    recorded.persistent().chain(recorded.kept()).for_each(|tensor: &Tensor| memory.release(tensor));
 }

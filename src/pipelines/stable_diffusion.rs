@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
+use super::residency::Part;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::models::clip::{ClipConfig, ClipTextModel};
@@ -17,16 +18,16 @@ use crate::weights::{
 };
 
 /// Loads the networks; what their files do not say is told from their tensors.
-pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<Model> {
+pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site) -> Result<Model> {
     let scheduler = open_scheduler(&files.scheduler)?;
     let encoder = Opened::text_encoder(&files.text_encoder)?;
     let tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
     let unet = Opened::unet(&files.unet)?;
     let vae = Opened::vae(&files.vae)?;
     check_fit(files, &tokenizer, &encoder.config, &unet.config, &vae.config)?;
-    let encoder = encoder.load(site, "text_encoder", ClipTextModel::load)?;
-    let unet = unet.load(site, "unet", UNet::load)?;
-    let vae = vae.load(site, "vae", VaeDecoder::load)?;
+    let encoder = encoder.load(site, Part::Text, "text_encoder", ClipTextModel::load)?;
+    let unet = unet.load(site, Part::Network, "unet", UNet::load)?;
+    let vae = vae.load(site, Part::Decoder, "vae", VaeDecoder::load)?;
     let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
     let conditioner = Conditioner::Text { tokenizer, encoder };
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
@@ -114,23 +115,26 @@ impl Opened<VaeConfig> {
 }
 
 impl<C> Opened<C> {
-    /// Uploads the weights.
+    /// Builds the network.
     pub(super) fn load<N>(
         self,
-        site: &mut Site<'_>,
+        site: &mut Site,
+        part: Part,
         name: &str,
         build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
         let config = self.config;
-        site.network(&self.checkpoint, name, |file, loader| build(config, file, loader))
+        site.network(part, self.checkpoint, name, |file, loader| build(config, file, loader))
     }
 }
 
 /// Loads the decoder of SDXL: in 32 bits where its config says that it overflows 16.
-pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>) -> Result<VaeDecoder> {
+pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site) -> Result<VaeDecoder> {
     let Opened { checkpoint, config } = vae;
     let element = if config.force_upcast { ElementType::F32 } else { site.element };
-    site.network_as(&checkpoint, "vae", element, |file, loader| VaeDecoder::load(config, file, loader))
+    site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
+        VaeDecoder::load(config, file, loader)
+    })
 }
 
 /// Models that were not made for each other are found before anything is loaded.

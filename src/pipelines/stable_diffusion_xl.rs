@@ -2,6 +2,7 @@
 
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
+use super::residency::Part;
 use super::stable_diffusion::{
     Opened, blame, expect_channels, expect_tokenizer, load_xl_vae, open_scheduler, open_tokenizer,
 };
@@ -14,7 +15,7 @@ use crate::tokenizer::ClipTokenizer;
 use crate::weights::StableDiffusionXlFiles;
 
 /// Loads the networks; what their files do not say is told from their tensors.
-pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Result<Model> {
+pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site) -> Result<Model> {
     let scheduler = open_scheduler(&files.scheduler)?;
     let [first, second] = &files.text_encoders;
     let encoder = Opened::text_encoder(first)?;
@@ -25,9 +26,10 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let vae = Opened::xl_vae(&files.vae)?;
     check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, &vae.config)?;
 
-    let encoder = encoder.load(site, "text_encoder", ClipTextModel::load)?;
-    let encoder_2 = encoder_2.load(site, "text_encoder_2", ClipTextModel::load_with_projection)?;
-    let unet = unet.load(site, "unet", UNet::load)?;
+    let encoder = encoder.load(site, Part::Text, "text_encoder", ClipTextModel::load)?;
+    let encoder_2 =
+        encoder_2.load(site, Part::Text, "text_encoder_2", ClipTextModel::load_with_projection)?;
+    let unet = unet.load(site, Part::Network, "unet", UNet::load)?;
     let vae = load_xl_vae(vae, site)?;
     let zeros_for_empty = files.force_zeros_for_empty_prompt;
     let texts = TwoTexts { tokenizers, encoders: [encoder, encoder_2], zeros_for_empty };

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::DiffusionPipeline;
-use super::run::Run;
-use crate::gpu::{Play, Purpose};
+use super::run::{Footprint, Run};
+use crate::gpu::Play;
 use crate::schedulers::Trajectory;
 
 /// Whether a U-Net call recomputed the deep layers.
@@ -103,8 +103,11 @@ pub struct Statistics {
     pub persistent_bytes: u64,
     /// Bytes of what DeepCache keeps between calls: one feature, or several for a forecast.
     pub cache_bytes: u64,
-    /// Bytes of all of these: nothing else is allocated while pictures are made, but small uniforms.
+    /// The most bytes of all of these at once: nothing else is allocated while pictures are made, but small uniforms.
+    /// Their sum, but with [`low_memory`](super::LoadOptions::low_memory), where each of them is the most of any stage.
     pub peak_bytes: u64,
+    /// The side of the tiles that pictures were decoded in, in latents; `None` where they were decoded whole.
+    pub vae_tile: Option<usize>,
 }
 
 impl Statistics {
@@ -126,10 +129,7 @@ impl Statistics {
             drift: played.drift,
         });
         let adapter = pipeline.gpu.description();
-        let plan = pipeline.executor.plan();
-        let bytes = |purpose| pipeline.memory.bytes(purpose);
-        let [weights_bytes, persistent_bytes, cache_bytes] =
-            [bytes(Purpose::Weights), bytes(Purpose::Persistent), bytes(Purpose::Cache)];
+        let most = |bytes: fn(&Footprint) -> u64| run.footprints.iter().map(bytes).max().unwrap_or(0);
         Self {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
@@ -148,12 +148,13 @@ impl Statistics {
             dispatches_shallow: run.dispatches[1],
             macs_full: run.multiply_accumulates[0],
             macs_shallow: run.multiply_accumulates[1],
-            weights_bytes,
-            activation_bytes: plan.bytes(),
-            largest_live_bytes: plan.largest_live_set,
-            persistent_bytes,
-            cache_bytes,
-            peak_bytes: weights_bytes + persistent_bytes + cache_bytes + plan.bytes(),
+            weights_bytes: most(|stage| stage.weights),
+            activation_bytes: most(|stage| stage.activations),
+            largest_live_bytes: most(|stage| stage.largest_live),
+            persistent_bytes: most(|stage| stage.persistent),
+            cache_bytes: most(|stage| stage.cache),
+            peak_bytes: most(Footprint::total),
+            vae_tile: run.tile_side(),
         }
     }
 }

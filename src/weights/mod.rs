@@ -45,6 +45,7 @@ const BINDING: u64 = 128 << 20;
 pub struct Loader {
     model: String,
     element: ElementType,
+    binding: u64,
     pending: Vec<Pending>,
     used: BTreeSet<String>,
 }
@@ -56,7 +57,15 @@ impl Loader {
     /// If `element` is U32.
     pub fn new(model: impl Into<String>, element: ElementType) -> Self {
         assert!(element != ElementType::U32, "weights are floating-point values");
-        Self { model: model.into(), element, pending: Vec::new(), used: BTreeSet::new() }
+        Self { model: model.into(), element, binding: BINDING, pending: Vec::new(), used: BTreeSet::new() }
+    }
+
+    /// The same, with tables cut into ranges of up to `limit` bytes where that is less than the 128 MiB that every
+    /// adapter binds.
+    #[must_use]
+    pub fn with_binding_limit(mut self, limit: u64) -> Self {
+        self.binding = BINDING.min(limit);
+        self
     }
 
     /// How matrices are stored.
@@ -295,7 +304,7 @@ impl<'a> Weights<'a> {
     ) -> Result<Vec<Tensor>> {
         let found = self.find(name, &[rows, columns])?;
         let row_bytes = columns as u64 * loader.element.bytes();
-        let most = usize::try_from((BINDING / row_bytes.max(1)).max(1)).unwrap_or(usize::MAX);
+        let most = usize::try_from((loader.binding / row_bytes.max(1)).max(1)).unwrap_or(usize::MAX);
         let mut tables = Vec::new();
         let mut first = 0;
         while first < rows {

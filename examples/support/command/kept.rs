@@ -3,10 +3,12 @@
 //! What cannot be read or written is said, and is no reason not to run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deepcache::gpu::Gpu;
-use deepcache::pipelines::{DiffusionPipeline, Lookup, Request, TuningFile, TuningKey};
+use deepcache::gpu::choices::Tuned;
+use deepcache::pipelines::{DiffusionPipeline, Lookup, PlanTarget, Request, TuningFile, TuningKey};
 use deepcache::{Error, Result};
 
 /// Names another folder for what is kept.
@@ -44,13 +46,29 @@ pub(crate) fn save_pipelines(gpu: &Gpu) {
 
 /// Uses what is known of this device.
 pub(crate) fn use_tuned(pipeline: &mut DiffusionPipeline) {
-    let Some(path) = folder().map(|folder| tuning_file(&folder)) else { return };
-    match TuningFile::read(&path).map(|file| file.find(&TuningKey::of(pipeline.gpu()))) {
-        Ok(Lookup::Found(tuned)) => pipeline.set_tuned(tuned),
+    if let Some(tuned) = tuned(pipeline.gpu()) {
+        pipeline.set_tuned(tuned);
+    }
+}
+
+/// A GPU with what is known of it, for plans.
+pub(crate) fn target(gpu: &Gpu) -> PlanTarget {
+    let mut target = PlanTarget::of(gpu);
+    if let Some(tuned) = tuned(gpu) {
+        Arc::make_mut(&mut target.choices).tuned = tuned;
+    }
+    target
+}
+
+fn tuned(gpu: &Gpu) -> Option<Tuned> {
+    let path = folder().map(|folder| tuning_file(&folder))?;
+    match TuningFile::read(&path).map(|file| file.find(&TuningKey::of(gpu))) {
+        Ok(Lookup::Found(tuned)) => return Some(tuned),
         Ok(Lookup::Missing) => {}
         Ok(Lookup::Stale(why)) => eprintln!("warning: {}: {why}; generate --tune renews it", path.display()),
         Err(error) => eprintln!("warning: {error}; generate --tune renews it"),
     }
+    None
 }
 
 /// Times the products of a request, and keeps what was found.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use deepcache::gpu::{Gpu, list_adapters};
-use deepcache::pipelines::{DiffusionPipeline, LoadOptions, StorageType};
+use deepcache::pipelines::{DiffusionPipeline, LoadOptions, Planner, StorageType};
 use deepcache::weights::{ModelFiles, ModelKind, Replacements};
 use deepcache::{Error, Result};
 
@@ -42,6 +42,11 @@ pub(crate) struct ModelOptions {
     /// How values are stored: f16 or f32 [default: f16 on a GPU that can].
     #[arg(long, value_name = "TYPE", help_heading = "Device")]
     dtype: Option<String>,
+
+    /// Have only those weights on the device that are needed: first the text encoders', then the U-Net's, then the
+    /// VAE's, each read from its file when its time comes. The picture is the same.
+    #[arg(long, help_heading = "Memory")]
+    low_memory: bool,
 }
 
 impl ModelOptions {
@@ -58,10 +63,19 @@ impl ModelOptions {
         Ok(pipeline)
     }
 
+    /// Reads what plans are made from, for the GPU that the model would be loaded onto.
+    pub(crate) fn planner(&self) -> Result<Planner> {
+        let options = self.load_options()?;
+        let gpu = Gpu::open(options.device.as_deref())?;
+        let files = ModelFiles::open_with(&self.model, &options.replacements)?;
+        Planner::open(&files, &options, kept::target(&gpu))
+    }
+
     /// What is checked before anything is read.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
-        Ok(LoadOptions { device: self.device.clone(), storage, replacements: self.replacements() })
+        let (device, replacements) = (self.device.clone(), self.replacements());
+        Ok(LoadOptions { device, storage, replacements, low_memory: self.low_memory })
     }
 
     /// What the model makes pictures from, told from its files.

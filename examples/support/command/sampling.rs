@@ -56,6 +56,11 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "PIXELS")]
     height: Option<usize>,
 
+    /// Whether the VAE decodes in overlapping tiles: auto (where the device could not decode the whole), always (in
+    /// tiles as large as training pictures, as diffusers does) or never. Tiles take less memory and change the picture a little.
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Memory")]
+    vae_tiling: String,
+
     /// SDXL: the size that the training picture is said to have had [default: that of the picture].
     #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"], help_heading = "SDXL")]
     original_size: Option<Vec<usize>>,
@@ -93,6 +98,7 @@ impl Sampling {
             original_size: pair(self.original_size.as_ref()),
             crops_coords_top_left: pair(self.crops_coords_top_left.as_ref()),
             target_size: pair(self.target_size.as_ref()),
+            vae_tiling: self.vae_tiling.parse()?,
             ..Request::unconditional()
         })
     }

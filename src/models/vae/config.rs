@@ -6,6 +6,10 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::models::config_reader::ConfigReader;
+use crate::models::vae::tiling::TILE_STEP;
+
+/// The side of training pictures of Stable Diffusion 1.
+const USUAL_SIDE: usize = 512;
 
 /// The shape of a `diffusers.AutoencoderKL`, or of the encoder and decoder of a `diffusers.VQModel`.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +99,15 @@ impl VaeConfig {
     #[must_use]
     pub fn upsampling(&self) -> usize {
         1 << (self.levels() - 1)
+    }
+
+    /// The side of the tiles that a picture is decoded in where that is asked for, in latents: those of a training
+    /// picture, 512 pixels where the config does not say, as diffusers takes them; rounded down to a multiple of
+    /// [`TILE_STEP`].
+    #[must_use]
+    pub fn tile_side(&self) -> usize {
+        let side = self.sample_size.map_or(USUAL_SIDE, |[height, _]| height) / self.upsampling();
+        (side - side % TILE_STEP).max(TILE_STEP)
     }
 }
 

@@ -9,6 +9,8 @@ use crate::weights::Checkpoint;
 const GROUPS: usize = 32;
 const SCALING_FACTOR: f32 = 0.18215;
 const XL_SCALING_FACTOR: f32 = 0.13025;
+/// The side of its training pictures.
+const XL_SIDE: usize = 1024;
 
 impl VaeConfig {
     /// The shape of a VAE of Stable Diffusion 1 or 2 from its decoder's tensors, under the names of diffusers. What tensors
@@ -50,11 +52,13 @@ impl VaeConfig {
     }
 
     /// As [`from_tensors`](Self::from_tensors), of SDXL: latents are scaled by 0.13025, and the decoder runs in 32
-    /// bits, because that of the released models overflows 16.
+    /// bits, because that of the released models overflows 16; training pictures have 1024 pixels a side.
     ///
     /// # Errors
     /// As [`from_tensors`](Self::from_tensors).
     pub fn xl_from_tensors(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(Self { scaling_factor: XL_SCALING_FACTOR, force_upcast: true, ..Self::from_tensors(checkpoint)? })
+        let sample_size = Some([XL_SIDE; 2]);
+        let shape = Self::from_tensors(checkpoint)?;
+        Ok(Self { scaling_factor: XL_SCALING_FACTOR, force_upcast: true, sample_size, ..shape })
     }
 }

@@ -3,6 +3,7 @@
 mod autoencoder;
 mod config;
 mod from_tensors;
+pub mod tiling;
 
 pub use autoencoder::{VaeDecoder, VaeEncoder};
 pub use config::VaeConfig;

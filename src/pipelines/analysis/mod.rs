@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use self::study::Study;
-use super::diffusion::Prepared;
+use super::model::Model;
+use super::prepared::{Prepared, prepare};
 use super::{DiffusionPipeline, Latents, Progress, Request};
 use crate::deepcache::{BranchProfile, CacheProfile, ProfileSubject};
 use crate::error::{Error, Result};
@@ -92,7 +93,7 @@ impl DiffusionPipeline {
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Analysis> {
         let request = Request { cache: None, ..request.clone() };
-        let prepared = self.prepare(&request)?;
+        let prepared = prepare(&self.model, &request)?;
         if options.branches.is_empty() {
             return Err(Error::option("cache branch", "an analysis needs at least one"));
         }
@@ -115,9 +116,14 @@ impl DiffusionPipeline {
     /// # Errors
     /// As [`DiffusionPipeline::generate`] before anything runs.
     pub fn profile_subject(&self, request: &Request) -> Result<ProfileSubject> {
-        let request = Request { cache: None, ..request.clone() };
-        Ok(subject(self.model.unet.config(), &self.prepare(&request)?))
+        subject_of(&self.model, request)
     }
+}
+
+/// The kind of run that a request asks a model for.
+pub(super) fn subject_of(model: &Model, request: &Request) -> Result<ProfileSubject> {
+    let request = Request { cache: None, ..request.clone() };
+    Ok(subject(model.unet.config(), &prepare(model, &request)?))
 }
 
 fn subject(unet: &UNetConfig, prepared: &Prepared) -> ProfileSubject {

@@ -11,10 +11,12 @@ use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, PendingRead, Program, Purpose};
 use crate::image::Picture;
 use crate::kernels::similarity::{GROUPS, similarity};
-use crate::pipelines::diffusion::Prepared;
+use crate::pipelines::decoding::{Decoding, attempts};
 use crate::pipelines::frame::Frame;
 use crate::pipelines::latents::distance;
 use crate::pipelines::model::Model;
+use crate::pipelines::prepared::Prepared;
+use crate::pipelines::recorded::Stage;
 use crate::pipelines::{DiffusionPipeline, Latents, Progress, Request};
 use crate::tensor::{ElementType, Tensor};
 
@@ -22,6 +24,7 @@ use crate::tensor::{ElementType, Tensor};
 #[derive(Debug)]
 pub(super) struct Study {
     frame: Frame,
+    decoding: Decoding,
     tensors: StudyTensors,
     branches: Vec<Branch>,
     programs: Programs,
@@ -65,7 +68,7 @@ struct Programs {
     /// A full call, without its update.
     network: Program,
     update: Program,
-    decode: Program,
+    decode: Vec<Program>,
     /// A shallow call of the first branch, with its update.
     shallow: Program,
     branches: Vec<BranchPrograms>,
@@ -77,9 +80,11 @@ impl Study {
         prepared: &Prepared,
         options: &AnalysisOptions,
     ) -> Result<Self> {
-        let plan = prepared.plan(pipeline.storage);
+        let plan = prepared.plan(pipeline.storage, false);
         let calls = prepared.trajectory.calls.len();
-        let DiffusionPipeline { memory, executor, model, .. } = pipeline;
+        let DiffusionPipeline { gpu, memory, executor, model, weights, .. } = pipeline;
+        weights.keep_only(Stage::Whole, memory)?;
+        let choices = executor.choices();
         let probes = probed_calls(calls, options.probes);
         let frame = Frame::new(model, &plan);
         let tensors = StudyTensors::new(&frame, calls, !probes.is_empty());
@@ -92,10 +97,9 @@ impl Study {
 
         // 1. a full call, apart from its update, and what every run has
         let mut recordings = vec![
-            frame.record_condition(model, executor)?,
+            frame.record_condition(model, None, choices)?,
             record_network(&frame, model, &branches, &tensors.output, executor)?,
             record_update(&frame, &tensors.output, executor)?,
-            frame.record_decode(model, executor)?,
             record_shallow(&frame, model, &branches[0], executor)?,
         ];
         // 2. what is measured for every branch
@@ -108,9 +112,12 @@ impl Study {
             recordings.extend(branch.record_pairs(executor)?);
         }
         let macs_full = recordings[1].cost().multiply_accumulates;
+        let attempts = attempts(model, plan.size, plan.tiling, gpu.binding_limit(), choices)?;
+        let decoding = Decoding::new(model, plan.size, attempts[0]);
+        recordings.extend(decoding.record(model, choices)?);
 
         let recordings: Vec<&Recording> = recordings.iter().collect();
-        let persistent = || frame.tensors().chain(tensors.all());
+        let persistent = || frame.tensors().chain(tensors.all()).chain(decoding.tensors());
         let kept = || branches.iter().flat_map(Branch::tensors);
         let programs = memory
             .check(&recordings)
@@ -124,7 +131,6 @@ impl Study {
             condition: next(),
             network: next(),
             update: next(),
-            decode: next(),
             shallow: next(),
             branches: branches
                 .iter()
@@ -133,13 +139,16 @@ impl Study {
                     pairs: (1..calls).map(|_| next()).collect(),
                 })
                 .collect(),
+            decode: programs.collect(),
         };
-        Ok(Self { frame, tensors, branches, programs, probes, macs_full })
+        Ok(Self { frame, decoding, tensors, branches, programs, probes, macs_full })
     }
 
     pub(super) fn release(&self, memory: &mut Memory) {
         let branches = self.branches.iter().flat_map(Branch::tensors);
-        for tensor in self.frame.tensors().chain(self.tensors.all()).chain(branches) {
+        for tensor in
+            self.frame.tensors().chain(self.tensors.all()).chain(self.decoding.tensors()).chain(branches)
+        {
             memory.release(tensor);
         }
     }
@@ -210,7 +219,8 @@ impl Study {
         let scaling = model.decoder.scaling_factor();
         let latents = Latents::from_channels_last([channels, height, width], std::slice::from_ref(&values))?;
         let scaled: Vec<f32> = values.iter().map(|value| value / scaling).collect();
-        let (width, height, pixels) = self.frame.decode(&scaled, &self.programs.decode, memory, executor)?;
+        let (width, height, pixels) =
+            self.decoding.decode(&scaled, &self.programs.decode, memory, executor)?;
         Ok(Analysis {
             picture: Picture { width, height, pixels },
             latents,

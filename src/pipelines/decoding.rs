@@ -1,0 +1,222 @@
+//! How the sample of a run becomes a picture: in one piece, or in overlapping tiles.
+
+use std::sync::Arc;
+
+use super::VaeTiling;
+use super::frame::recording_of;
+use super::model::{Decoder, Model};
+use crate::error::{Error, Result};
+use crate::gpu::choices::Choices;
+use crate::gpu::recording::{Recording, largest_binding};
+use crate::gpu::{Executor, Memory, Program};
+use crate::kernels::pixels::pixels;
+use crate::models::vae::tiling::{TILE_STEP, Tiles};
+use crate::tensor::{ElementType, Tensor};
+
+/// Smaller tiles are nothing but seams.
+const SMALLEST_SIDE: usize = 2 * TILE_STEP;
+
+/// What helps where the decoder is too large and must not be cut.
+const ADVICE: &str = "use --vae-tiling auto (VaeTiling::Auto), a smaller picture, or 16-bit storage";
+
+/// The tensors of a decode, and where its tiles lie.
+#[derive(Debug)]
+pub(super) struct Decoding {
+    /// `None` where the picture is decoded whole.
+    tiles: Option<Tiles>,
+    /// One for every size of a tile.
+    pieces: Vec<Piece>,
+    /// Height and width of the picture in pixels.
+    size: [usize; 2],
+}
+
+/// What is decoded at once.
+#[derive(Debug)]
+struct Piece {
+    /// Height and width in latents.
+    size: [usize; 2],
+    /// What is decoded, `[1, h, w, C]`.
+    sample: Tensor,
+    /// The packed pixels, `[1, H, W]`; the values of a tile, `[1, H, W, 3]`.
+    output: Tensor,
+}
+
+/// The ways to decode a sample, the best first: the sides of tiles in latents, `None` for the whole.
+///
+/// More than one where it is left open: the later ones take less memory. What cannot be bound is left out, as far as
+/// anything else remains.
+pub(super) fn attempts(
+    model: &Model,
+    size: [usize; 2],
+    tiling: VaeTiling,
+    limit: u64,
+    choices: &Arc<Choices>,
+) -> Result<Vec<Option<usize>>> {
+    let Decoder::Vae(vae) = &model.decoder else {
+        return match tiling {
+            VaeTiling::Always => {
+                Err(Error::option("vae tiling", "this model has no VAE that could decode in tiles"))
+            }
+            VaeTiling::Auto | VaeTiling::Never => Ok(vec![None]),
+        };
+    };
+    let longest = size[0].max(size[1]);
+    let fits = |side: Option<usize>| -> Result<bool> {
+        let piece = side.map_or(size, |side| size.map(|extent| extent.min(side)));
+        let (piece, tiled) = (Piece::new(model, piece, side.is_some()), side.is_some());
+        Ok(largest_binding(&[&piece.record(model, tiled, choices)?]).is_none_or(|(_, bytes)| bytes <= limit))
+    };
+    let (first, whole) = match tiling {
+        VaeTiling::Never => return Ok(vec![None]),
+        VaeTiling::Always if longest <= vae.config().tile_side() => return Ok(vec![None]),
+        VaeTiling::Always => (vae.config().tile_side(), false),
+        VaeTiling::Auto => (longest - 1, fits(None)?),
+    };
+    let mut attempts = if whole { vec![None] } else { Vec::new() };
+    // The largest side that can be bound, of those that are multiples of four.
+    let (mut low, mut high) = (SMALLEST_SIDE.min(first) / TILE_STEP, first / TILE_STEP);
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if fits(Some(middle * TILE_STEP))? {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    let mut side = low * TILE_STEP;
+    // A picture of fewer latents than a tile is not cut; and what does not fit in the smallest tile does not fit.
+    if side > 0 && fits(Some(side))? {
+        attempts.push(Some(side));
+        while tiling == VaeTiling::Auto && side >= 2 * SMALLEST_SIDE {
+            side = side / 2 / TILE_STEP * TILE_STEP;
+            attempts.push(Some(side));
+        }
+    }
+    if attempts.is_empty() {
+        attempts.push((tiling == VaeTiling::Always).then_some(first));
+    }
+    Ok(attempts)
+}
+
+/// An error about a decode that is too large, with what helps where tiles were forbidden.
+pub(super) fn advise(error: Error, tiling: VaeTiling) -> Error {
+    match error {
+        Error::Limit { what, needed, limit, .. }
+            if tiling == VaeTiling::Never && what.starts_with("decode/") =>
+        {
+            Error::Limit { what, needed, limit, advice: ADVICE }
+        }
+        other => other,
+    }
+}
+
+impl Decoding {
+    /// For a sample of this height and width, in tiles of `side` latents.
+    pub(super) fn new(model: &Model, size: [usize; 2], side: Option<usize>) -> Self {
+        let upsampling = model.decoder.upsampling();
+        let tiles = side.map(|side| Tiles::new(size, side, upsampling));
+        let sizes = tiles.as_ref().map_or_else(|| vec![size], Tiles::sizes);
+        let pieces = sizes.into_iter().map(|size| Piece::new(model, size, tiles.is_some())).collect();
+        Self { tiles, pieces, size: size.map(|extent| extent * upsampling) }
+    }
+
+    /// The side of its tiles in latents.
+    pub(super) fn side(&self) -> Option<usize> {
+        self.tiles.as_ref().map(Tiles::side)
+    }
+
+    /// Everything that is to be allocated.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.pieces.iter().flat_map(|piece| [&piece.sample, &piece.output])
+    }
+
+    /// Records the decode of every piece.
+    pub(super) fn record(&self, model: &Model, choices: &Arc<Choices>) -> Result<Vec<Recording>> {
+        self.pieces.iter().map(|piece| piece.record(model, self.tiles.is_some(), choices)).collect()
+    }
+
+    /// Decodes a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
+    pub(super) fn decode(
+        &self,
+        sample: &[f32],
+        programs: &[Program],
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<(u32, u32, Vec<u8>)> {
+        let [height, width] = self.size.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX));
+        let mut play = |piece: usize, values: &[f32]| {
+            self.pieces[piece].play(values, &programs[piece], memory, executor)
+        };
+        let Some(tiles) = &self.tiles else {
+            let packed = play(0, sample)?;
+            let rgb = packed.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+            return Ok((width, height, rgb));
+        };
+        let picture = tiles.join(|tile| {
+            let place = |piece: &Piece| piece.size == tile.size;
+            let piece = self.pieces.iter().position(place).expect("a piece for every size of a tile");
+            let bytes = play(piece, &tiles.cut(sample, tile))?;
+            Ok::<_, Error>(match self.pieces[piece].output.element() {
+                ElementType::F16 => {
+                    bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes).iter().map(|v| v.to_f32()).collect()
+                }
+                _ => bytemuck::pod_collect_to_vec(&bytes),
+            })
+        })?;
+        Ok((width, height, picture.into_iter().map(byte).collect()))
+    }
+}
+
+impl Piece {
+    fn new(model: &Model, size: [usize; 2], tiled: bool) -> Self {
+        let [height, width] = size;
+        let channels = model.unet.config().in_channels;
+        let stored = model.decoder.sample_element();
+        let pixels = size.map(|extent| extent * model.decoder.upsampling());
+        let sample = Tensor::external("decoded_sample", [1, height, width, channels], stored);
+        let output = if tiled {
+            Tensor::external("tile", [1, pixels[0], pixels[1], 3], stored)
+        } else {
+            Tensor::external("pixels", [1, pixels[0], pixels[1]], ElementType::U32)
+        };
+        Self { size, sample, output }
+    }
+
+    fn record(&self, model: &Model, tiled: bool, choices: &Arc<Choices>) -> Result<Recording> {
+        let mut recording = recording_of("decode", choices);
+        let image = model.decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
+        if tiled {
+            recording.place(&image, &self.output);
+        } else {
+            let packed = pixels(&mut recording, &image)?; // [1, H, W]
+            recording.place(&packed, &self.output);
+        }
+        Ok(recording)
+    }
+
+    fn play(
+        &self,
+        sample: &[f32],
+        program: &Program,
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<Vec<u8>> {
+        let bytes = match self.sample.element() {
+            ElementType::F16 => {
+                sample.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()
+            }
+            _ => bytemuck::cast_slice(sample).to_vec(),
+        };
+        memory.write(&self.sample, 0, &bytes)?;
+        executor.play(program)?;
+        memory.read(&self.output)
+    }
+}
+
+/// A value of -1 to 1 as the kernel `pixels` makes a byte of it.
+fn byte(value: f32) -> u8 {
+    let unit = value * 0.5 + 0.5;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255; NaN becomes 0")]
+    let byte = (unit.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
+    byte
+}

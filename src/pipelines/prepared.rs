@@ -1,0 +1,66 @@
+//! A request, checked against a model, and its sampler planned.
+
+use super::cache::warnings;
+use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
+use super::frame::Plan;
+use super::model::{Inputs, Model};
+use super::{Request, StorageType, VaeTiling};
+use crate::error::{Error, Result};
+use crate::kernels::guidance::GuidanceConfig;
+use crate::models::unet::SIZES;
+use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
+
+/// A request that was found possible.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// `[N, C, h, w]`.
+    pub(super) shape: [usize; 4],
+    pub(super) scheduler: SchedulerKind,
+    pub(super) trajectory: Trajectory,
+    pub(super) guidance: Option<GuidanceConfig>,
+    /// What the condition is made from, for every picture, or one for all.
+    pub(super) inputs: Vec<Inputs>,
+    /// What a model that reads sizes is told about the pictures.
+    pub(super) sizes: [f32; SIZES],
+    pub(super) tiling: VaeTiling,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// What decides the shapes of a run.
+    pub(super) fn plan(&self, storage: StorageType, staged: bool) -> Plan<'_> {
+        let [_, _, height, width] = self.shape;
+        let element = storage.element();
+        let size = [height, width];
+        let &Self { ref trajectory, guidance, sizes, tiling, .. } = self;
+        Plan { size, trajectory, guidance, element, sizes, tiling, staged }
+    }
+}
+
+/// Checks a request, and plans its sampler.
+pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
+    let shape = sample_shape(model, request)?;
+    let kind = request.scheduler.or_else(|| model.scheduler.kind()).ok_or_else(|| {
+        let class = model.scheduler.class_name().unwrap_or("none");
+        let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
+        let problem = format!("the model's own, {class}, is not supported; choose one of {names}");
+        Error::option("scheduler", problem)
+    })?;
+    let usual = usual_steps(model, kind == SchedulerKind::Ddpm);
+    let trajectory = model.scheduler.trajectory(&SamplerOptions {
+        kind,
+        steps: request.steps.unwrap_or(usual),
+        eta: request.eta,
+        sigmas: request.sigmas,
+        timestep_spacing: request.timestep_spacing,
+    })?;
+    if let Some(cache) = &request.cache {
+        model.unet.check_skip_index(cache.branch)?;
+    }
+    let guidance = guidance(model, request)?;
+    let sizes = sizes(model, request, shape)?;
+    let (inputs, mut told) = context_inputs(model, &request.condition, guidance.is_some(), shape[0])?;
+    told.extend(warnings(request, kind, &trajectory));
+    let tiling = request.vae_tiling;
+    Ok(Prepared { tiling, shape, scheduler: kind, trajectory, guidance, inputs, sizes, warnings: told })
+}
