@@ -162,18 +162,20 @@ pub struct Tensor {
     shape: Shape,
     element: ElementType,
     storage: Storage,
+    /// The byte of the storage that it begins with.
+    offset: u64,
 }
 
 impl Tensor {
     pub(crate) fn new(shape: Shape, element: ElementType, storage: Storage) -> Self {
-        Self { shape, element, storage }
+        Self { shape, element, storage, offset: 0 }
     }
 
     /// A tensor in new memory that outlives recordings.
     pub fn external(label: impl Into<String>, shape: impl Into<Shape>, element: ElementType) -> Self {
         let shape = shape.into();
         let bytes = shape.count() as u64 * element.bytes();
-        Self { shape, element, storage: Storage::External(External::new(label, bytes)) }
+        Self::new(shape, element, Storage::External(External::new(label, bytes)))
     }
 
     /// Its extents.
@@ -223,7 +225,27 @@ impl Tensor {
                 found: self.shape.to_string(),
             });
         }
-        Ok(Self { shape, element: self.element, storage: self.storage.clone() })
+        Ok(Self { shape, ..self.clone() })
+    }
+
+    /// Some of its rows of channels, `[count, C]`, where they lie; costs nothing.
+    ///
+    /// Devices bind memory from multiples of 256 bytes on, so the rows before should take as many.
+    ///
+    /// # Panics
+    /// If it has fewer rows.
+    #[must_use]
+    pub fn rows(&self, first: usize, count: usize) -> Self {
+        let channels = self.shape.channels();
+        assert!(first + count <= self.shape.rows(), "{} has rows {first} to {}", self.shape, first + count);
+        let offset = self.offset + (first * channels) as u64 * self.element.bytes();
+        Self { shape: Shape::from([count, channels]), offset, ..self.clone() }
+    }
+
+    /// The byte of its storage that it begins with: 0 but for [`rows`](Self::rows).
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The four extents of an image tensor.

@@ -274,3 +274,33 @@ fn an_interrupt_ends_the_run_without_a_trace() {
     assert_eq!(names(folder.path()), ["out.png"], "files were left");
     assert_eq!(fs::read(folder.path().join("out.png")).unwrap(), b"old", "the old picture was touched");
 }
+
+#[test]
+fn a_plan_is_a_table_of_what_the_run_takes_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |more: &[&str]| {
+        let arguments = short(&[&["--plan"], more].concat());
+        let output = command(folder.path(), &arguments).output().unwrap();
+        succeeded(&output);
+        assert_eq!(names(folder.path()), [""; 0], "files were left");
+        text(&output.stdout)
+    };
+    let usual = plan(&[]);
+    for word in ["weights of unet", "activations", "DeepCache's features", "peak", "decoded whole"] {
+        assert!(usual.contains(word), "{word} is not in:\n{usual}");
+    }
+    let peak = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("peak")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap()
+    };
+    let low = plan(&["--low-memory"]);
+    assert!(low.contains("denoising: weights") && peak(&low) < peak(&usual), "{usual}\n{low}");
+
+    let output = command(folder.path(), &short(&["--low-memory", "--stats", "stats.json"])).output().unwrap();
+    succeeded(&output);
+    let stats: Value = serde_json::from_slice(&fs::read(folder.path().join("stats.json")).unwrap()).unwrap();
+    let found = stats["peak_bytes"].as_f64().unwrap() / f64::from(1 << 20);
+    assert!((found - peak(&low)).abs() <= 0.05, "{found:.2} MiB, planned\n{low}");
+    let output = command(folder.path(), &short(&["--vae-tiling", "maybe"])).output().unwrap();
+    failed("--vae-tiling maybe", &output, 2, &["--vae-tiling", "\"maybe\"", "auto, always or never"]);
+}

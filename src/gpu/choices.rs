@@ -63,12 +63,20 @@ pub struct DeviceFacts {
     pub workgroup_bytes: u32,
     /// Whether subgroups can be reduced in registers, whatever their size.
     pub subgroups: bool,
+    /// The largest tensor that can be bound, in bytes.
+    pub binding_limit: u64,
 }
 
 impl Default for DeviceFacts {
     fn default() -> Self {
         let class = DeviceClass::default();
-        Self { class, workgroup_lanes: 256, workgroup_bytes: 16 << 10, subgroups: false }
+        Self {
+            class,
+            workgroup_lanes: 256,
+            workgroup_bytes: 16 << 10,
+            subgroups: false,
+            binding_limit: 128 << 20,
+        }
     }
 }
 

@@ -176,6 +176,7 @@ impl Gpu {
                 .min(limits.max_compute_workgroup_size_x),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             subgroups: self.features.contains(Features::SUBGROUP),
+            binding_limit: self.binding_limit(),
         }
     }
 

@@ -103,14 +103,14 @@ impl Binder<'_> {
                 Some(external) => external,
                 None => {
                     let slot = self.assignment[*index].expect("a used tensor has a slot");
-                    return window(&self.slots[slot], 0, size);
+                    return window(&self.slots[slot], tensor.offset(), size);
                 }
             },
         };
         let place = self.memory.place_of(external).unwrap_or_else(|| {
             panic!("{}: \"{}\" is allocated before it is used", command.label, external.label())
         });
-        window(&place.buffer, place.offset, size)
+        window(&place.buffer, place.offset + tensor.offset(), size)
     }
 
     /// All uniforms of a recording in one buffer: nothing in them changes between plays.

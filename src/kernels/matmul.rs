@@ -132,6 +132,35 @@ pub fn matmul(
     weight: &Tensor,
     epilogue: &Epilogue<'_>,
 ) -> Result<Tensor> {
+    record_into(recording, input, weight, epilogue, None)
+}
+
+/// As [`matmul`], into some rows of a transient tensor, `[rows, N]`.
+///
+/// # Errors
+/// As [`matmul`], and if those rows have another shape than the result.
+pub(crate) fn matmul_into(
+    recording: &mut Recording,
+    input: &Tensor,
+    weight: &Tensor,
+    epilogue: &Epilogue<'_>,
+    output: &Tensor,
+) -> Result<()> {
+    record_into(recording, input, weight, epilogue, Some(output)).map(drop)
+}
+
+/// Columns of the widest tensor that a gated product with so many columns of weights makes.
+pub(crate) fn widest_of_gated(recording: &Recording, element: ElementType, columns: usize) -> usize {
+    if gates(recording.product_family(element)) { columns / 2 } else { columns }
+}
+
+fn record_into(
+    recording: &mut Recording,
+    input: &Tensor,
+    weight: &Tensor,
+    epilogue: &Epilogue<'_>,
+    output: Option<&Tensor>,
+) -> Result<Tensor> {
     if epilogue.gated && (epilogue.activation != Activation::None || epilogue.residual.is_some()) {
         return Err(weight.wrong(NAME, "weight", "a gated product without activation and residual"));
     }
@@ -158,7 +187,14 @@ pub fn matmul(
         residual.expect(NAME, "residual", &extents)?;
         residual.expect_element(NAME, "residual", input.element())?;
     }
-    let output = recording.transient(Shape::from(&extents[..]), input.element());
+    let output = match output {
+        Some(output) => {
+            output.expect(NAME, "output", &extents)?;
+            output.expect_element(NAME, "output", input.element())?;
+            output.clone()
+        }
+        None => recording.transient(Shape::from(&extents[..]), input.element()),
+    };
     let params = Params {
         rows: extent(NAME, "input", rows)?,
         terms: extent(NAME, "input", terms)?,

@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::kernels::activation::Activation;
 use crate::kernels::conv2d::{self, Conv2dConfig, Padding, conv2d};
-use crate::kernels::matmul::{Epilogue, matmul};
-use crate::tensor::Tensor;
+use crate::kernels::matmul::{Epilogue, matmul, matmul_into, widest_of_gated};
+use crate::tensor::{ElementType, Tensor};
 use crate::weights::{Loader, Weights};
 
 /// `torch.nn.Linear`, or a 1x1 convolution: `[.., I]` to `[.., O]`.
@@ -111,6 +111,30 @@ impl Linear {
         let recording = &mut recording.scope(&self.name);
         let epilogue = Epilogue { bias: self.bias.as_ref(), activation, residual, gated: false };
         matmul(recording, input, &self.weight, &epilogue)
+    }
+
+    /// Records the layer with a tensor that is added to the result, into some rows of a transient tensor: `[M, I]` to
+    /// `[M, O]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if a tensor does not fit.
+    pub fn record_into(
+        &self,
+        recording: &mut Recording,
+        input: &Tensor,
+        residual: &Tensor,
+        output: &Tensor,
+    ) -> Result<()> {
+        let recording = &mut recording.scope(&self.name);
+        let (bias, residual) = (self.bias.as_ref(), Some(residual));
+        let epilogue = Epilogue { bias, residual, ..Epilogue::default() };
+        matmul_into(recording, input, &self.weight, &epilogue, output)
+    }
+
+    /// Bytes of the widest row that [`record_gated`](Self::record_gated) makes.
+    #[must_use]
+    pub fn gated_row_bytes(&self, recording: &Recording, element: ElementType) -> u64 {
+        widest_of_gated(recording, element, self.weight.shape().channels()) as u64 * element.bytes()
     }
 
     /// Records the layer with GEGLU: the second half of its outputs gates the first. `[.., I]` to `[.., O / 2]`.

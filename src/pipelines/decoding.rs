@@ -220,3 +220,53 @@ fn byte(value: f32) -> u8 {
     let byte = (unit.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
     byte
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{PlanMode, plan_slots};
+    use crate::pipelines::loading::open_model;
+    use crate::weights::ModelFiles;
+
+    fn model() -> Model {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
+        let files = ModelFiles::open(path).unwrap();
+        open_model(&files, ElementType::F32, u64::MAX).unwrap().model
+    }
+
+    #[test]
+    fn smaller_tiles_are_tried_one_after_the_other() {
+        let (model, choices) = (model(), Arc::default());
+        let sides = |size, tiling, limit| attempts(&model, size, tiling, limit, &choices).unwrap();
+        let large = [64, 40];
+        assert_eq!(sides(large, VaeTiling::Never, 0), [None]);
+        assert_eq!(sides(large, VaeTiling::Auto, u64::MAX), [None, Some(60), Some(28), Some(12)]);
+        assert_eq!(sides(large, VaeTiling::Always, u64::MAX), [Some(16)], "of the training pictures");
+        assert_eq!(sides([16, 16], VaeTiling::Always, u64::MAX), [None], "no larger than a tile");
+        // Nothing fits: what is said is about the whole, or about the tile that was asked for.
+        assert_eq!(sides(large, VaeTiling::Auto, 1), [None]);
+        assert_eq!(sides(large, VaeTiling::Always, 1), [Some(16)]);
+    }
+
+    #[test]
+    fn every_attempt_takes_less_memory() {
+        let (model, choices) = (model(), Arc::default());
+        let size = [64, 40];
+        let sides = attempts(&model, size, VaeTiling::Auto, u64::MAX, &choices).unwrap();
+        let bytes = sides.iter().map(|side| {
+            let recordings = Decoding::new(&model, size, *side).record(&model, &choices).unwrap();
+            plan_slots(&recordings.iter().collect::<Vec<_>>(), PlanMode::Shared).bytes()
+        });
+        let bytes: Vec<u64> = bytes.collect();
+        assert!(bytes.is_sorted_by(|before, after| before > after), "{bytes:?}");
+    }
+
+    #[test]
+    fn a_byte_is_what_the_kernel_makes_of_a_value() {
+        let values = [-2.0, -1.0, -0.5, 0.0, 0.25, 0.999, 1.0, 7.0, f32::NAN];
+        for value in values {
+            let packed = crate::reference::pixels::pixels(&[f64::from(value)], 1)[0];
+            assert_eq!(f64::from(byte(value)), packed % 256.0, "{value}");
+        }
+    }
+}

@@ -179,7 +179,8 @@ impl Planner {
     ///
     /// # Errors
     /// As [`DiffusionPipeline::load_files`], but those of the device.
-    pub fn open(files: &ModelFiles, options: &LoadOptions, target: PlanTarget) -> Result<Self> {
+    pub fn open(files: &ModelFiles, options: &LoadOptions, mut target: PlanTarget) -> Result<Self> {
+        Arc::make_mut(&mut target.choices).facts.binding_limit = target.binding_limit;
         let software = target.choices.facts.class == DeviceClass::Software;
         let storage = storage(&target.name, target.f16, software, options.storage)?;
         let Opened { model, weights } = open_model(files, storage.element(), target.binding_limit)?;

@@ -67,7 +67,8 @@ pub struct Statistics {
     pub driver: String,
     /// How values are stored.
     pub dtype: String,
-    /// Seconds of loading the model.
+    /// Seconds of loading the model; with [`low_memory`](super::LoadOptions::low_memory) weights are uploaded later, in the
+    /// seconds of encoding and decoding.
     pub load_s: f64,
     /// Seconds from the request to the first submission: recording, planning memory, compiling.
     pub prepare_s: f64,

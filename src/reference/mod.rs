@@ -179,8 +179,8 @@ pub fn play(recording: &Recording, memory: &mut Memory) {
             .iter()
             .map(|binding| match (binding.access, binding.tensor.storage()) {
                 (Access::Write, _) => None,
-                (_, Storage::Transient { index, .. }) => transients[*index].clone(),
-                (_, Storage::External(external)) => memory.values.get(&external.id()).cloned(),
+                (_, Storage::Transient { index, .. }) => view(&binding.tensor, transients[*index].as_ref()),
+                (_, Storage::External(external)) => view(&binding.tensor, memory.values.get(&external.id())),
             })
             .collect();
         let twin = TWINS.iter().find(|(name, _)| *name == command.shader.name);
@@ -189,12 +189,13 @@ pub fn play(recording: &Recording, memory: &mut Memory) {
         for (name, values) in twin(&operands) {
             let tensor = &command.bindings[operands.position(name)].tensor;
             assert_eq!(values.len(), tensor.shape().count(), "{}: {name}", command.label);
-            let values = Rc::new(values);
             match tensor.storage() {
                 Storage::External(external) => {
-                    memory.values.insert(external.id(), values);
+                    memory.values.insert(external.id(), Rc::new(values));
                 }
                 Storage::Transient { index, .. } => {
+                    let whole = recording.transients()[*index].bytes / tensor.element().bytes();
+                    let values = Rc::new(written(tensor, values, whole, transients[*index].take()));
                     if let Some(place) = &recording.transients()[*index].place {
                         memory.values.insert(place.id(), Rc::clone(&values));
                     }
@@ -203,4 +204,31 @@ pub fn play(recording: &Recording, memory: &mut Memory) {
             }
         }
     }
+}
+
+/// The values of a tensor among those of its storage.
+fn view(tensor: &Tensor, values: Option<&Rc<Vec<f64>>>) -> Option<Rc<Vec<f64>>> {
+    let values = values?;
+    let count = tensor.shape().count();
+    if values.len() == count {
+        return Some(Rc::clone(values));
+    }
+    let first = first_of(tensor);
+    Some(Rc::new(values[first..first + count].to_vec()))
+}
+
+/// A storage of `whole` values after a tensor in it was written.
+fn written(tensor: &Tensor, values: Vec<f64>, whole: u64, before: Option<Rc<Vec<f64>>>) -> Vec<f64> {
+    let whole = usize::try_from(whole).unwrap_or(usize::MAX);
+    if values.len() >= whole {
+        return values;
+    }
+    let mut all = before.map_or_else(|| vec![0.0; whole], Rc::unwrap_or_clone);
+    let first = first_of(tensor);
+    all[first..first + values.len()].copy_from_slice(&values);
+    all
+}
+
+fn first_of(tensor: &Tensor) -> usize {
+    usize::try_from(tensor.offset() / tensor.element().bytes()).unwrap_or(usize::MAX)
 }

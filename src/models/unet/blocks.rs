@@ -133,7 +133,7 @@ impl Layer {
 #[derive(Clone, Debug)]
 pub(super) enum DownStep {
     Layer(Box<Layer>),
-    Downsample(Downsample),
+    Downsample(Box<Downsample>),
 }
 
 /// One step on the way down.

@@ -33,7 +33,11 @@ pub(super) fn load_down(
         if downsamples {
             let padding = config.downsample_padding;
             let downsample = Downsample::load(&weights, loader, "downsamplers.0", channels, padding)?;
-            units.push(DownUnit { block, step: DownStep::Downsample(downsample), ends_block: true });
+            units.push(DownUnit {
+                block,
+                step: DownStep::Downsample(Box::new(downsample)),
+                ends_block: true,
+            });
             skips.push(channels);
         }
     }
