@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use deepcache::files::{check_writable, write_whole};
 use deepcache::image::Picture;
-use deepcache::pipelines::{CacheOptions, DiffusionPipeline, Latents, Request, StorageType};
+use deepcache::pipelines::{CacheOptions, DiffusionPipeline, Latents, Request, StorageType, VaeTiling};
 use deepcache::{Error, Result};
 use safetensors::Dtype;
 use serde_json::json;
@@ -69,19 +69,25 @@ fn request_rows() -> Vec<RequestRow> {
         ),
         (
             "the largest picture",
-            |r| (r.width, r.height) = (Some(2048), Some(2040)),
+            |r| (r.width, r.height, r.vae_tiling) = (Some(2048), Some(2040), VaeTiling::Never),
             Limit,
-            &["MiB", "allows", "smaller picture"],
+            &["MiB", "allows", "--vae-tiling auto", "smaller picture"],
         ),
         (
             "many large pictures",
-            |r| (r.width, r.height, r.count) = (Some(2048), Some(2040), 1024),
+            |r| {
+                (r.width, r.height, r.count) = (Some(2048), Some(2040), 1024);
+                r.vae_tiling = VaeTiling::Never;
+            },
             Limit,
-            &["MiB", "allows", "smaller picture"],
+            &["MiB", "allows", "--vae-tiling auto", "smaller picture"],
         ),
         (
             "a large picture, cached",
-            |r| (r.width, r.height, r.cache) = (Some(2048), Some(2040), cached(3, 0)),
+            |r| {
+                (r.width, r.height, r.cache) = (Some(2048), Some(2040), cached(3, 0));
+                r.vae_tiling = VaeTiling::Never;
+            },
             Limit,
             &["MiB"],
         ),
