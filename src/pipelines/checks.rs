@@ -1,5 +1,6 @@
 //! What a request may ask of a model: sizes, counts, scales, labels.
 
+use super::frame::Guidance;
 use super::model::{Conditioner, Decoder, Inputs, Model};
 use super::two_texts::Prompts;
 use super::{Condition, Request};
@@ -116,9 +117,11 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
     Ok(sizes)
 }
 
-/// Scale and rescaling of guidance; `None` where it is switched off.
-pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<GuidanceConfig>> {
+/// Scale and rescaling of guidance.
+pub(super) fn guidance(model: &Model, request: &Request) -> Result<Guidance> {
+    let reads = model.unet.config().guidance_channels.is_some();
     let usual = match &model.conditioner {
+        _ if reads => 8.5,
         Conditioner::Text { .. } => 7.5,
         Conditioner::TwoTexts(_) => 5.0,
         Conditioner::Classes(_) => 1.5,
@@ -138,15 +141,21 @@ pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<Guidan
         let problem = format!("{scale} asks for guidance, but this model has no condition: leave it out");
         return Err(Error::option("guidance scale", problem));
     }
-    if scale <= 1.0 {
+    if scale <= 1.0 || reads {
         if rescale > 0.0 {
-            let problem = "there is no guidance to rescale: expected a guidance scale above 1";
+            let problem = "there is no guidance to rescale: expected a guidance scale above 1, and a model that does not read it";
             return Err(Error::option("guidance rescale", problem));
         }
-        return Ok(None);
+        return Ok(if reads { Guidance::Read { scale: single(scale) } } else { Guidance::None });
     }
+    Ok(Guidance::Free(GuidanceConfig { scale: single(scale), rescale: single(rescale) }))
+}
+
+/// What the device computes with.
+fn single(value: f64) -> f32 {
     #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
-    Ok(Some(GuidanceConfig { scale: scale as f32, rescale: rescale as f32 }))
+    let value = value as f32;
+    value
 }
 
 /// What the context of every picture is made from, what stands for no condition first where the run is guided. One
@@ -238,6 +247,7 @@ fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
 /// Steps where the request does not say: those of the paper's experiments.
 pub(super) fn usual_steps(model: &Model, is_ddpm: bool) -> usize {
     match (&model.conditioner, &model.decoder) {
+        _ if model.unet.config().guidance_channels.is_some() => 4,
         (Conditioner::Text { .. } | Conditioner::TwoTexts(_), _) => 50,
         (Conditioner::Classes(_), _) => 250,
         (Conditioner::Nothing, Decoder::Pixels) if is_ddpm => 1000,

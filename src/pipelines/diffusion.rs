@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::cache::{CacheRun, warnings};
 use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
-use super::frame::Plan;
+use super::frame::{Guidance, Plan};
 use super::loading::load_model;
 use super::model::{Inputs, Model};
 use super::run::Run;
@@ -16,7 +16,6 @@ use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
 use crate::image::Picture;
-use crate::kernels::guidance::GuidanceConfig;
 use crate::models::unet::SIZES;
 use crate::random::NoiseSource;
 use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
@@ -59,7 +58,7 @@ pub(super) struct Prepared {
     pub(super) shape: [usize; 4],
     pub(super) scheduler: SchedulerKind,
     pub(super) trajectory: Trajectory,
-    pub(super) guidance: Option<GuidanceConfig>,
+    pub(super) guidance: Guidance,
     /// What the condition is made from, for every picture, or one for all.
     pub(super) inputs: Vec<Inputs>,
     /// What a model that reads sizes is told about the pictures.
@@ -240,7 +239,7 @@ impl DiffusionPipeline {
         });
         run.release(&mut self.memory);
         let (pictures, latents, statistics) = outcome?;
-        let guidance_scale = prepared.guidance.map(|guidance| guidance.scale);
+        let guidance_scale = prepared.guidance.scale();
         Ok(Generation { pictures, latents, guidance_scale, statistics, warnings: prepared.warnings })
     }
 
@@ -267,7 +266,7 @@ impl DiffusionPipeline {
         let guidance = guidance(&self.model, request)?;
         let sizes = sizes(&self.model, request, shape)?;
         let (inputs, mut told) =
-            context_inputs(&self.model, &request.condition, guidance.is_some(), shape[0])?;
+            context_inputs(&self.model, &request.condition, guidance.is_free(), shape[0])?;
         told.extend(warnings(request, kind, &trajectory));
         Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, warnings: told })
     }

@@ -20,11 +20,48 @@ pub(super) struct Plan<'a> {
     /// Height and width of the sample.
     pub(super) size: [usize; 2],
     pub(super) trajectory: &'a Trajectory,
-    /// `None` without classifier-free guidance.
-    pub(super) guidance: Option<GuidanceConfig>,
+    pub(super) guidance: Guidance,
     pub(super) element: ElementType,
     /// What a model that reads sizes is told about the picture.
     pub(super) sizes: [f32; SIZES],
+}
+
+/// How a run follows its condition.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Guidance {
+    /// The condition as it is.
+    None,
+    /// Classifier-free guidance: away from what the model makes without the condition.
+    Free(GuidanceConfig),
+    /// The network reads the scale, as distilled ones do.
+    Read { scale: f32 },
+}
+
+impl Guidance {
+    /// Samples of one call of the U-Net.
+    fn copies(self) -> usize {
+        if self.is_free() { 2 } else { 1 }
+    }
+
+    /// Whether every call has the sample twice.
+    pub(super) fn is_free(self) -> bool {
+        matches!(self, Self::Free(_))
+    }
+
+    pub(super) fn scale(self) -> Option<f32> {
+        match self {
+            Self::None => None,
+            Self::Free(config) => Some(config.scale),
+            Self::Read { scale } => Some(scale),
+        }
+    }
+
+    fn of_predictions(&self) -> Option<&GuidanceConfig> {
+        match self {
+            Self::Free(config) => Some(config),
+            Self::None | Self::Read { .. } => None,
+        }
+    }
 }
 
 /// The persistent tensors of a run, and the recordings that all runs share.
@@ -49,14 +86,14 @@ pub(super) struct Frame {
     sample: Tensor,
     /// `[1, H, W]`, packed.
     pixels: Tensor,
-    guidance: Option<GuidanceConfig>,
+    guidance: Guidance,
     /// Ratio and largest bound of dynamic thresholding.
     quantile: Option<[f32; 2]>,
 }
 
 impl Frame {
     pub(super) fn new(model: &Model, plan: &Plan<'_>) -> Self {
-        let copies = if plan.guidance.is_some() { 2 } else { 1 };
+        let copies = plan.guidance.copies();
         let channels = model.unet.config().in_channels;
         let [height, width] = plan.size;
         let trajectory = plan.trajectory;
@@ -109,7 +146,7 @@ impl Frame {
 
     /// Records guidance: a prediction `[copies, h, w, C]` to the model's output `[1, h, w, C]`, f32.
     pub(super) fn record_guidance(&self, recording: &mut Recording, prediction: &Tensor) -> Result<Tensor> {
-        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.as_ref())
+        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.of_predictions())
     }
 
     /// Records the scheduler's update of the sample with the model's output `[1, h, w, C]`.
@@ -144,6 +181,13 @@ impl Frame {
             memory.write(&text_time.sizes, 0, bytemuck::cast_slice(&sizes))?;
             memory.write(&text_time.frequencies, 0, bytemuck::cast_slice(&frequencies))?;
             memory.write(&text_time.rows, 0, bytemuck::cast_slice(&text_time.row_values()))?;
+        }
+        if let (Some([scales, frequencies]), Guidance::Read { scale }) =
+            (self.conditioning.guidance(), self.guidance)
+        {
+            let values = vec![1000.0 * (scale - 1.0); trajectory.timesteps.len()];
+            memory.write(scales, 0, bytemuck::cast_slice(&values))?;
+            memory.write(frequencies, 0, bytemuck::cast_slice(&model.unet.guidance_frequencies()))?;
         }
         memory.write(&self.table, 0, bytemuck::cast_slice(&rows(trajectory)))
     }
