@@ -1,9 +1,6 @@
 //! Whole runs of a latent consistency model, whose U-Net reads the guidance scale, against diffusers.
 
-#![expect(clippy::unwrap_used, reason = "a test program that prints its errors")]
-
 #[path = "support/loops.rs"]
-#[allow(dead_code, reason = "other programs use more of it")]
 mod loops;
 mod support;
 

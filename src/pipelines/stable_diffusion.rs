@@ -32,8 +32,8 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
 }
 
-/// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for OpenCLIP's encoders (those with plain
-/// GELU) with the token of id 0.
+/// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for the encoders of `OpenCLIP` (those with
+/// plain GELU) with the token of id 0.
 pub(super) fn open_tokenizer(folder: Option<&Path>, encoder: &ClipConfig) -> Result<ClipTokenizer> {
     match (folder, encoder.hidden_act) {
         (Some(folder), _) => ClipTokenizer::open(folder),
