@@ -507,7 +507,7 @@ fn what_is_no_model_is_explained() {
     let root = model.path();
     fs::create_dir(root.join("empty")).unwrap();
     let load = |path: &Path| {
-        soon("a path", || DiffusionPipeline::load(path, &deepcache::pipelines::LoadOptions::default()))
+        soon("a path", || DiffusionPipeline::load(path, &LoadOptions::default()))
     };
     says("nothing", load(&root.join("nothing")), Kind::Option, &["model", "nothing", "does not exist"]);
     says("a file", load(&root.join(INDEX)), Kind::Option, &["model", "is not a checkpoint", ".safetensors"]);

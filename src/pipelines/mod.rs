@@ -8,6 +8,7 @@ mod diffusion;
 mod frame;
 mod latents;
 mod loading;
+mod loras;
 mod model;
 mod request;
 mod run;
