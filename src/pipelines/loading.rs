@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::embeddings::expect_no_embeddings;
 use super::loras::{Changeable, expect_no_loras};
 use super::model::{Conditioner, Decoder, Model};
 use super::{DiffusionPipeline, LoadOptions, StorageType, stable_diffusion, stable_diffusion_xl};
@@ -17,8 +18,8 @@ use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::weights::names_latent_diffusion as ldm;
 use crate::weights::{
-    Checkpoint, Component, Loader, LoraFiles, ModelFiles, Network, Original, Pending, names_original_ddpm,
-    originals_latent_diffusion,
+    Checkpoint, Component, Embedding, Loader, LoraFiles, ModelFiles, Network, Original, Pending,
+    names_original_ddpm, originals_latent_diffusion,
 };
 
 /// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
@@ -105,6 +106,7 @@ impl DiffusionPipeline {
             ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
             _ => {
                 expect_no_loras(&options.loras)?;
+                expect_no_embeddings(&options.embeddings)?;
                 Vec::new()
             }
         };
@@ -112,6 +114,7 @@ impl DiffusionPipeline {
             memory: &mut memory,
             element: storage.element(),
             loras: LoraFiles::open(&options.loras)?,
+            embeddings: &options.embeddings,
             changeable: Vec::new(),
             warnings: Vec::new(),
         };
@@ -174,6 +177,7 @@ pub(super) struct Site<'a> {
     memory: &'a mut Memory,
     pub(super) element: ElementType,
     loras: LoraFiles,
+    pub(super) embeddings: &'a [Embedding],
     /// The networks that LoRAs can change.
     changeable: Vec<Changeable>,
     /// What there is to say about the LoRAs.

@@ -5,6 +5,7 @@ mod cache;
 mod checks;
 mod choosing;
 mod diffusion;
+mod embeddings;
 mod frame;
 mod latents;
 mod loading;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::embeddings::learn;
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
 use crate::error::{Error, Result};
@@ -20,10 +21,11 @@ use crate::weights::{
 pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<Model> {
     let scheduler = open_scheduler(&files.scheduler)?;
     let mut encoder = Opened::text_encoder(&files.text_encoder)?;
-    let tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
+    let mut tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
     let mut unet = Opened::unet(&files.unet)?;
     let vae = Opened::vae(&files.vae)?;
     check_fit(files, &tokenizer, &encoder.config, &unet.config, &vae.config)?;
+    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
     site.change(&mut [
         (Network::Unet, &mut unet.checkpoint),
         (Network::TextEncoder, &mut encoder.checkpoint),

@@ -1,5 +1,6 @@
 //! SDXL from its files: a diffusers directory, or one file.
 
+use super::embeddings::learn;
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
 use super::stable_diffusion::{
@@ -20,11 +21,14 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let mut encoder = Opened::text_encoder(first)?;
     let mut encoder_2 = Opened::second_text_encoder(second)?;
     let [first, second] = files.tokenizers.each_ref().map(Option::as_deref);
-    let tokenizers = [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
+    let mut tokenizers =
+        [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
     let mut unet = Opened::unet(&files.unet)?;
     let vae = Opened::xl_vae(&files.vae)?;
     check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, &vae.config)?;
 
+    let [tokenizer, tokenizer_2] = &mut tokenizers;
+    learn(site.embeddings, &mut [(tokenizer, &mut encoder), (tokenizer_2, &mut encoder_2)])?;
     site.change(&mut [
         (Network::Unet, &mut unet.checkpoint),
         (Network::TextEncoder, &mut encoder.checkpoint),

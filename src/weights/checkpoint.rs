@@ -189,6 +189,10 @@ impl Checkpoint {
             .map(|(name, entry)| (name.as_str(), entry))
     }
 
+    pub(super) fn entry_mut(&mut self, found: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(found)
+    }
+
     /// The file that holds a tensor.
     pub(super) fn file_of(&self, entry: &Entry) -> &Path {
         &self.files[entry.file].path

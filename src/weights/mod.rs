@@ -6,6 +6,7 @@
 mod checkpoint;
 mod damage;
 mod directory;
+mod embedding;
 mod lora;
 mod model_files;
 mod names_diffusers;
@@ -29,6 +30,8 @@ use std::fmt::Display;
 
 pub use checkpoint::Checkpoint;
 pub use directory::{Component, NetworkFiles};
+pub use embedding::Embedding;
+pub(crate) use embedding::Word;
 pub use lora::Lora;
 pub(crate) use lora::{Changes, LoraFiles, Network};
 pub use model_files::{ModelFiles, ModelKind, Original};

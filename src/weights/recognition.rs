@@ -169,6 +169,9 @@ impl CheckpointKind {
             Self::Vae => "which is a part of a model: give it as the VAE (--vae) of a model",
             Self::UNet => "which is a part of a model: expected the whole checkpoint in one file",
             Self::Lora => "and is no model itself: give it as a LoRA (--lora) of a model",
+            Self::TextualInversion => {
+                "and is no model itself: give it as an embedding (--embedding) of a model"
+            }
             Self::Scaled8Bit => "which are not supported: plain F8_E4M3 and F8_E5M2 are",
             _ => "which is not supported yet",
         }

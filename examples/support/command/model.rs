@@ -35,6 +35,11 @@ pub(crate) struct ModelOptions {
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     lora: Vec<String>,
 
+    /// A textual inversion for a Stable Diffusion model, and the word of the prompt that it stands for, if that is not the
+    /// one that the file names; may be given several times.
+    #[arg(long, value_name = "FILE[:TOKEN]")]
+    embedding: Vec<String>,
+
     /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
     device: Option<String>,
@@ -67,7 +72,8 @@ impl ModelOptions {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
         let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (device, replacements) = (self.device.clone(), self.replacements());
-        Ok(LoadOptions { device, storage, replacements, loras })
+        let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        Ok(LoadOptions { device, storage, replacements, loras, embeddings })
     }
 
     /// What the model makes pictures from, told from its files.
