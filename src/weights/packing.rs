@@ -69,7 +69,7 @@ impl Pending {
     /// Offsets are multiples of four, and so are all lengths but perhaps that of the chunk that ends the tensor.
     ///
     /// # Errors
-    /// [`Error::Weights`] if a value is not finite, or too large for the tensor's element type;
+    /// [`Error::Weights`](crate::Error::Weights) if a value is not finite, or too large for the tensor's element type;
     /// what `sink` returns, otherwise.
     pub fn write(
         &self,

@@ -33,12 +33,12 @@ pub(crate) struct ModelOptions {
 
     /// A LoRA, LoHa or `LoKr` for a Stable Diffusion model, with its weight if that is not 1; may be given several times.
     #[arg(long, value_name = "FILE[:WEIGHT]")]
-    lora: Vec<String>,
+    pub(crate) lora: Vec<String>,
 
     /// A textual inversion for a Stable Diffusion model, and the word of the prompt that it stands for, if that is not the
     /// one that the file names; may be given several times.
     #[arg(long, value_name = "FILE[:TOKEN]")]
-    embedding: Vec<String>,
+    pub(crate) embedding: Vec<String>,
 
     /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
