@@ -48,6 +48,10 @@ pub(crate) fn parameters(
     facts.extend(options.model.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
     let vae = options.model.vae.as_deref().and_then(Path::file_name);
     facts.extend(vae.map(|name| format!("VAE: {}", name.to_string_lossy())));
+    for (name, given) in [("LoRA", &options.model.lora), ("Embedding", &options.model.embedding)] {
+        let files = given.iter().filter_map(|text| Path::new(text).file_name());
+        facts.extend(files.map(|file| format!("{name}: {}", file.to_string_lossy())));
+    }
     if let Some(cache) = &request.cache {
         facts.extend(cache_facts(cache));
         let full = steps[number * calls..(number + 1) * calls].iter();

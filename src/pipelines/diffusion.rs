@@ -1,25 +1,24 @@
 //! A loaded model and its runs, from a request to pictures.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache::{CacheRun, warnings};
 use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
 use super::frame::{Guidance, Plan};
-use super::loading::load_model;
+use super::loras::Changeable;
 use super::model::{Inputs, Model};
 use super::run::Run;
 use super::statistics::{Played, StepKind, Times};
-use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
+use super::{Latents, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
 use crate::image::Picture;
 use crate::models::unet::SIZES;
 use crate::random::NoiseSource;
 use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
-use crate::weights::{ModelFiles, ModelKind};
+use crate::weights::{Lora, ModelKind};
 
 /// A loaded model on one GPU: Stable Diffusion v1, v2 or XL, latent diffusion on classes, or DDPM.
 ///
@@ -32,7 +31,13 @@ pub struct DiffusionPipeline {
     pub(super) model: Model,
     pub(super) storage: StorageType,
     pub(super) load_seconds: f64,
-    warnings: Vec<String>,
+    /// Those of the model's files, then those of its LoRAs.
+    pub(super) warnings: Vec<String>,
+    /// How many of them do not depend on the LoRAs.
+    pub(super) own_warnings: usize,
+    /// What LoRAs can change.
+    pub(super) changeable: Vec<Changeable>,
+    pub(super) loras: Vec<Lora>,
 }
 
 /// What a run made.
@@ -78,56 +83,7 @@ impl Prepared {
 }
 
 impl DiffusionPipeline {
-    /// Loads a model: a directory of diffusers' layout, Stable Diffusion 1 in one file, or another original
-    /// checkpoint with its YAML file. See [`ModelFiles::open`] for what is recognised.
-    ///
-    /// # Errors
-    /// [`Error::Option`], [`Error::Io`], [`Error::Config`] and [`Error::Weights`] for files that are missing,
-    /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
-    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
-        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options.storage)
-    }
-
-    /// Loads a model onto a GPU that is already open; the device of the options is not asked for.
-    ///
-    /// # Errors
-    /// As [`DiffusionPipeline::load`].
-    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options.storage)
-    }
-
-    /// Loads the model of these files onto a GPU that is already open.
-    ///
-    /// # Errors
-    /// As [`DiffusionPipeline::load`].
-    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, storage: Option<StorageType>) -> Result<Self> {
-        let started = Instant::now();
-        let storage = match storage {
-            Some(StorageType::F16) if !gpu.has_f16() => {
-                let name = &gpu.description().name;
-                return Err(Error::option(
-                    "dtype",
-                    format!("{name} cannot store 16-bit floats in shaders: use f32"),
-                ));
-            }
-            Some(storage) => storage,
-            None if gpu.has_f16() && !gpu.is_software() => StorageType::F16,
-            None => StorageType::F32,
-        };
-        let mut memory = Memory::new(Arc::clone(&gpu));
-        let model = load_model(files, &mut memory, storage.element())?;
-        let executor = Executor::new(Arc::clone(&gpu));
-        let warnings = match files {
-            ModelFiles::StableDiffusion(files) => files.warnings.clone(),
-            ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
-            _ => Vec::new(),
-        };
-        let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { gpu, memory, executor, model, storage, load_seconds, warnings })
-    }
-
-    /// What the caller should tell its user about the model's files.
+    /// What the caller should tell its user about the model's files, and those of its LoRAs.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -1,11 +1,15 @@
 //! Models from their files onto the device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
+use super::embeddings::expect_no_embeddings;
+use super::loras::{Changeable, expect_no_loras};
 use super::model::{Conditioner, Decoder, Model};
-use super::{stable_diffusion, stable_diffusion_xl};
+use super::{DiffusionPipeline, LoadOptions, StorageType, stable_diffusion, stable_diffusion_xl};
 use crate::error::{Error, Result};
-use crate::gpu::{Memory, Purpose};
+use crate::gpu::{Executor, Gpu, Memory, Purpose};
 use crate::models::OriginalDdpmConfig;
 use crate::models::latent_diffusion::{ClassEmbedder, LatentDiffusionConfig};
 use crate::models::unet::{UNet, UNetConfig};
@@ -14,7 +18,8 @@ use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::weights::names_latent_diffusion as ldm;
 use crate::weights::{
-    Checkpoint, Component, Loader, ModelFiles, Original, names_original_ddpm, originals_latent_diffusion,
+    Checkpoint, Component, Embedding, Loader, LoraFiles, ModelFiles, Network, Original, Pending,
+    names_original_ddpm, originals_latent_diffusion,
 };
 
 /// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
@@ -30,6 +35,18 @@ pub fn load_network<N>(
     element: ElementType,
     build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
 ) -> Result<N> {
+    let (network, _) = load_kept(checkpoint, memory, name, element, build)?;
+    Ok(network)
+}
+
+/// As [`load_network`], with what was uploaded.
+fn load_kept<N>(
+    checkpoint: &Checkpoint,
+    memory: &mut Memory,
+    name: &str,
+    element: ElementType,
+    build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+) -> Result<(N, Vec<Pending>)> {
     let mut loader = Loader::new(name, element);
     let network = build(checkpoint, &mut loader)?;
     let pending = loader.into_pending();
@@ -37,15 +54,97 @@ pub fn load_network<N>(
     for pending in &pending {
         pending.write(checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
     }
-    Ok(network)
+    Ok((network, pending))
+}
+
+impl DiffusionPipeline {
+    /// Loads a model: a directory of diffusers' layout, Stable Diffusion in one file, or another original checkpoint with
+    /// its YAML file. See [`ModelFiles::open`] for what is recognised.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Io`], [`Error::Config`] and [`Error::Weights`] for files that are missing,
+    /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
+        Self::load_on(gpu, path, options)
+    }
+
+    /// Loads a model onto a GPU that is already open; the device of the options is not asked for.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::load`].
+    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        Self::build(gpu, &ModelFiles::open_with(path, &options.replacements)?, options)
+    }
+
+    /// Loads the model of these files onto a GPU that is already open, without LoRAs.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::load`].
+    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, storage: Option<StorageType>) -> Result<Self> {
+        Self::build(gpu, files, &LoadOptions { storage, ..LoadOptions::default() })
+    }
+
+    /// Loads the model of these files with everything that the options say but device and replacements.
+    fn build(gpu: Arc<Gpu>, files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
+        let started = Instant::now();
+        let storage = match options.storage {
+            Some(StorageType::F16) if !gpu.has_f16() => {
+                let name = &gpu.description().name;
+                return Err(Error::option(
+                    "dtype",
+                    format!("{name} cannot store 16-bit floats in shaders: use f32"),
+                ));
+            }
+            Some(storage) => storage,
+            None if gpu.has_f16() && !gpu.is_software() => StorageType::F16,
+            None => StorageType::F32,
+        };
+        let mut memory = Memory::new(Arc::clone(&gpu));
+        let mut warnings = match files {
+            ModelFiles::StableDiffusion(files) => files.warnings.clone(),
+            ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
+            _ => {
+                expect_no_loras(&options.loras)?;
+                expect_no_embeddings(&options.embeddings)?;
+                Vec::new()
+            }
+        };
+        let mut site = Site {
+            memory: &mut memory,
+            element: storage.element(),
+            loras: LoraFiles::open(&options.loras)?,
+            embeddings: &options.embeddings,
+            changeable: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let model = load_model(files, &mut site)?;
+        let Site { changeable, warnings: told, .. } = site;
+        let own_warnings = warnings.len();
+        warnings.extend(told);
+        let executor = Executor::new(Arc::clone(&gpu));
+        let loras = options.loras.clone();
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(Self {
+            gpu,
+            memory,
+            executor,
+            model,
+            storage,
+            load_seconds,
+            warnings,
+            own_warnings,
+            changeable,
+            loras,
+        })
+    }
 }
 
 /// Loads the model of these files.
-pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: ElementType) -> Result<Model> {
-    let mut site = Site { memory, element };
+fn load_model(files: &ModelFiles, site: &mut Site<'_>) -> Result<Model> {
     let model = match files {
-        ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
-        ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
+        ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, site)?,
+        ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, site)?,
         ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
             let unet_config = UNetConfig::from_file(&unet.config)?;
             let vq_config = VqConfig::from_file(&vqvae.config)?;
@@ -69,7 +168,7 @@ pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: Eleme
         ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
         ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
     };
-    memory.flush()?;
+    site.memory.flush()?;
     Ok(model)
 }
 
@@ -77,9 +176,39 @@ pub(super) fn load_model(files: &ModelFiles, memory: &mut Memory, element: Eleme
 pub(super) struct Site<'a> {
     memory: &'a mut Memory,
     pub(super) element: ElementType,
+    loras: LoraFiles,
+    pub(super) embeddings: &'a [Embedding],
+    /// The networks that LoRAs can change.
+    changeable: Vec<Changeable>,
+    /// What there is to say about the LoRAs.
+    warnings: Vec<String>,
 }
 
 impl Site<'_> {
+    /// Lets the LoRAs change networks that are not loaded yet.
+    pub(super) fn change(&mut self, networks: &mut [(Network, &mut Checkpoint)]) -> Result<()> {
+        let read: Vec<(Network, &Checkpoint)> =
+            networks.iter().map(|(network, checkpoint)| (*network, &**checkpoint)).collect();
+        let (changes, told) = self.loras.fit(&read)?;
+        for ((_, checkpoint), changes) in networks.iter_mut().zip(changes) {
+            checkpoint.change(changes);
+        }
+        self.warnings.extend(told);
+        Ok(())
+    }
+
+    /// As [`network`](Self::network), for one whose weights can be changed later.
+    pub(super) fn changeable<N>(
+        &mut self,
+        network: Network,
+        checkpoint: Checkpoint,
+        build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        let (built, pending) = load_kept(&checkpoint, self.memory, network.folder(), self.element, build)?;
+        self.changeable.push(Changeable { network, checkpoint, pending });
+        Ok(built)
+    }
+
     pub(super) fn component<N>(
         &mut self,
         component: &Component,

@@ -9,7 +9,7 @@ use crate::pipelines::Latents;
 use crate::random::Generator;
 use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
 use crate::tensor::ElementType;
-use crate::weights::Replacements;
+use crate::weights::{Embedding, Lora, Replacements};
 
 /// How weights and activations are stored. Sums are 32-bit always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,12 @@ pub struct LoadOptions {
     pub storage: Option<StorageType>,
     /// Files in the place of the model's own.
     pub replacements: Replacements,
+    /// LoRAs to be added to the weights of a Stable Diffusion model, in this order. See
+    /// [`DiffusionPipeline::set_loras`](super::DiffusionPipeline::set_loras), which changes them later.
+    pub loras: Vec<Lora>,
+    /// Textual inversions: words of their own for the prompts of a Stable Diffusion model. `load_textual_inversion` of
+    /// diffusers.
+    pub embeddings: Vec<Embedding>,
 }
 
 impl From<StorageType> for LoadOptions {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::embeddings::learn;
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
 use crate::error::{Error, Result};
@@ -13,19 +14,24 @@ use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::{
-    Checkpoint, CheckpointKind, Loader, NetworkFiles, SchedulerSource, StableDiffusionFiles,
+    Checkpoint, CheckpointKind, Loader, Network, NetworkFiles, SchedulerSource, StableDiffusionFiles,
 };
 
 /// Loads the networks; what their files do not say is told from their tensors.
 pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<Model> {
     let scheduler = open_scheduler(&files.scheduler)?;
-    let encoder = Opened::text_encoder(&files.text_encoder)?;
-    let tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
-    let unet = Opened::unet(&files.unet)?;
+    let mut encoder = Opened::text_encoder(&files.text_encoder)?;
+    let mut tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
+    let mut unet = Opened::unet(&files.unet)?;
     let vae = Opened::vae(&files.vae)?;
     check_fit(files, &tokenizer, &encoder.config, &unet.config, &vae.config)?;
-    let encoder = encoder.load(site, "text_encoder", ClipTextModel::load)?;
-    let unet = unet.load(site, "unet", UNet::load)?;
+    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
+    site.change(&mut [
+        (Network::Unet, &mut unet.checkpoint),
+        (Network::TextEncoder, &mut encoder.checkpoint),
+    ])?;
+    let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
+    let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
     let vae = vae.load(site, "vae", VaeDecoder::load)?;
     let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
     let conditioner = Conditioner::Text { tokenizer, encoder };
@@ -63,7 +69,7 @@ pub(super) fn open_scheduler(source: &SchedulerSource) -> Result<SchedulerConfig
 
 /// A network whose files are open and whose shape is known; nothing of it is on the device.
 pub(super) struct Opened<C> {
-    checkpoint: Checkpoint,
+    pub(super) checkpoint: Checkpoint,
     pub(super) config: C,
 }
 
@@ -123,6 +129,17 @@ impl<C> Opened<C> {
     ) -> Result<N> {
         let config = self.config;
         site.network(&self.checkpoint, name, |file, loader| build(config, file, loader))
+    }
+
+    /// Uploads the weights of a network that can be changed later.
+    pub(super) fn load_changeable<N>(
+        self,
+        site: &mut Site<'_>,
+        network: Network,
+        build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        let config = self.config;
+        site.changeable(network, self.checkpoint, |file, loader| build(config, file, loader))
     }
 }
 

@@ -31,6 +31,15 @@ pub(crate) struct ModelOptions {
     #[arg(long, value_name = "DIRECTORY")]
     config: Option<PathBuf>,
 
+    /// A LoRA, LoHa or `LoKr` for a Stable Diffusion model, with its weight if that is not 1; may be given several times.
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub(crate) lora: Vec<String>,
+
+    /// A textual inversion for a Stable Diffusion model, and the word of the prompt that it stands for, if that is not the
+    /// one that the file names; may be given several times.
+    #[arg(long, value_name = "FILE[:TOKEN]")]
+    pub(crate) embedding: Vec<String>,
+
     /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
     device: Option<String>,
@@ -61,7 +70,10 @@ impl ModelOptions {
     /// What is checked before anything is read.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
-        Ok(LoadOptions { device: self.device.clone(), storage, replacements: self.replacements() })
+        let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        let (device, replacements) = (self.device.clone(), self.replacements());
+        let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        Ok(LoadOptions { device, storage, replacements, loras, embeddings })
     }
 
     /// What the model makes pictures from, told from its files.
