@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
+use super::one_text::OneText;
+use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::models::clip::{ClipConfig, ClipTextModel};
@@ -27,8 +29,8 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     let encoder = encoder.load(site, "text_encoder", ClipTextModel::load)?;
     let unet = unet.load(site, "unet", UNet::load)?;
     let vae = vae.load(site, "vae", VaeDecoder::load)?;
-    let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
-    let conditioner = Conditioner::Text { tokenizer, encoder };
+    let text = OneText(TextEncoder { tokenizer, model: encoder });
+    let conditioner = Conditioner::Text(Box::new(text));
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
 }
 
