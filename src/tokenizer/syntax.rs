@@ -119,7 +119,7 @@ impl Parsed {
                     weights.pop();
                 }
                 Piece::Bracket { sign, .. } => {
-                    parsed.push(sign.encode_utf8(&mut [0; 4]), weight, &mut breaks)
+                    parsed.push(sign.encode_utf8(&mut [0; 4]), weight, &mut breaks);
                 }
                 Piece::Text(text) => {
                     for (number, text) in split_at_breaks(text).into_iter().enumerate() {

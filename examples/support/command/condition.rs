@@ -21,7 +21,7 @@ pub(crate) struct Conditions {
     #[arg(long, value_name = "NAME", default_value = "plain")]
     prompt_syntax: String,
 
-    /// Leave out so many layers at the end of the text encoder when the prompt is read, as diffusers' clip_skip;
+    /// Leave out so many layers at the end of the text encoder when the prompt is read, as `clip_skip` of diffusers does;
     /// programs that count from 1 call this N+1.
     #[arg(long, value_name = "N", default_value_t = 0)]
     clip_skip: usize,
