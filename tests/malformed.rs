@@ -506,9 +506,7 @@ fn what_is_no_model_is_explained() {
     let model = Model::new();
     let root = model.path();
     fs::create_dir(root.join("empty")).unwrap();
-    let load = |path: &Path| {
-        soon("a path", || DiffusionPipeline::load(path, &deepcache::pipelines::LoadOptions::default()))
-    };
+    let load = |path: &Path| soon("a path", || DiffusionPipeline::load(path, &LoadOptions::default()));
     says("nothing", load(&root.join("nothing")), Kind::Option, &["model", "nothing", "does not exist"]);
     says("a file", load(&root.join(INDEX)), Kind::Option, &["model", "is not a checkpoint", ".safetensors"]);
     says("a file within", load(&root.join(UNET)), Kind::Option, &["is not a checkpoint"]);

@@ -1,8 +1,6 @@
 //! Prompts: their syntax, chunks, weights and CLIP skip, and whole runs of them against diffusers and text encoders of
 //! transformers.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
-
 #[path = "support/loops.rs"]
 mod loops;
 mod support;
@@ -155,7 +153,7 @@ fn weights_out_of_range_are_refused() {
 #[test]
 fn what_a_model_cannot_do_is_refused() {
     let small = Request { steps: Some(1), width: Some(64), height: Some(64), ..Request::prompt("a boat") };
-    let mut refuse = |name: &str, request: &Request, words: &[&str]| {
+    let refuse = |name: &str, request: &Request, words: &[&str]| {
         let error = model(name).generate(request, |_| ControlFlow::Continue(())).unwrap_err();
         assert!(matches!(error, Error::Option { .. }), "{error:?}");
         words.iter().for_each(|word| assert!(error.to_string().contains(word), "{error}: {word}"));
