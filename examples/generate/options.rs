@@ -121,6 +121,6 @@ impl Options {
             Condition::ClassLabels(labels) if labels.len() > 1 => labels.len(),
             _ => self.count,
         };
-        Ok(Request { count, ..self.sampling.request(condition)? })
+        self.conditions.worded(Request { count, ..self.sampling.request(condition)? })
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache::{CacheRun, warnings};
-use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
+use super::checks::{Context, context, guidance, sample_shape, sizes, usual_steps};
 use super::frame::{Guidance, Plan};
 use super::loras::Changeable;
 use super::model::{Inputs, Model};
 use super::run::Run;
 use super::statistics::{Played, StepKind, Times};
+use super::wording::Wording;
 use super::{Latents, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
@@ -68,6 +69,7 @@ pub(super) struct Prepared {
     pub(super) inputs: Vec<Inputs>,
     /// What a model that reads sizes is told about the pictures.
     pub(super) sizes: [f32; SIZES],
+    pub(super) wording: Wording,
     pub(super) warnings: Vec<String>,
 }
 
@@ -77,8 +79,8 @@ impl Prepared {
         let [_, _, height, width] = self.shape;
         let element = storage.element();
         let size = [height, width];
-        let Self { trajectory, guidance, sizes, .. } = self;
-        Plan { size, trajectory, guidance: *guidance, element, sizes: *sizes }
+        let Self { trajectory, guidance, sizes, wording, .. } = self;
+        Plan { size, trajectory, guidance: *guidance, element, sizes: *sizes, wording: *wording }
     }
 }
 
@@ -221,10 +223,11 @@ impl DiffusionPipeline {
         }
         let guidance = guidance(&self.model, request)?;
         let sizes = sizes(&self.model, request, shape)?;
-        let (inputs, mut told) =
-            context_inputs(&self.model, &request.condition, guidance.is_free(), shape[0])?;
+        let Context { inputs, wording, warnings: mut told } =
+            context(&self.model, request, guidance.is_free(), shape[0])?;
         told.extend(warnings(request, kind, &trajectory));
-        Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, warnings: told })
+        let warnings = told;
+        Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, wording, warnings })
     }
 }
 

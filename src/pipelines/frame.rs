@@ -11,6 +11,7 @@ use crate::kernels::scheduler_step::scheduler_step;
 use crate::models::unet::{Conditioning, Context, SIZES};
 use crate::pipelines::model::{Encoded, Model};
 use crate::pipelines::table::{row_length, rows};
+use crate::pipelines::wording::Wording;
 use crate::schedulers::{Limit, Trajectory};
 use crate::tensor::{ElementType, Tensor};
 
@@ -24,6 +25,7 @@ pub(super) struct Plan<'a> {
     pub(super) element: ElementType,
     /// What a model that reads sizes is told about the picture.
     pub(super) sizes: [f32; SIZES],
+    pub(super) wording: Wording,
 }
 
 /// How a run follows its condition.
@@ -76,6 +78,7 @@ pub(super) struct Frame {
     /// What the context is made from, `[copies, ..]` each: what stands for no condition first. None for a model
     /// without a condition.
     inputs: Vec<Tensor>,
+    wording: Wording,
     sizes: [f32; SIZES],
     /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
     pub(super) state: Tensor,
@@ -100,7 +103,7 @@ impl Frame {
         let shape = [1, height, width, channels];
         let calls = trajectory.calls.len();
 
-        let tokens = model.conditioner.tokens();
+        let tokens = model.conditioner.tokens(&plan.wording);
         let planes = [1 + trajectory.history, height * width * channels];
         let row = row_length(trajectory);
         let side = model.decoder.upsampling();
@@ -110,7 +113,8 @@ impl Frame {
             copies,
             conditioning: model.unet.conditioning(copies, tokens, calls),
             element: plan.element,
-            inputs: model.conditioner.inputs(copies),
+            inputs: model.conditioner.inputs(&plan.wording),
+            wording: plan.wording,
             sizes: plan.sizes,
             state: Tensor::external("latents", planes, ElementType::F32),
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
@@ -131,7 +135,7 @@ impl Frame {
     /// Records the condition, and what follows from it once per run.
     pub(super) fn record_condition(&self, model: &Model, executor: &Executor) -> Result<Recording> {
         let mut recording = executor.recording("condition");
-        let encoded = model.conditioner.record(&mut recording, &self.inputs)?;
+        let encoded = model.conditioner.record(&mut recording, &self.inputs, &self.wording)?;
         let context = encoded.as_ref().map_or_else(Context::default, Encoded::context);
         model.unet.record_conditioning(&mut recording.scope("unet"), context, &self.conditioning)?;
         Ok(recording)

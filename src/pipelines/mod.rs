@@ -11,6 +11,7 @@ mod latents;
 mod loading;
 mod loras;
 mod model;
+mod one_text;
 mod request;
 mod run;
 mod stable_diffusion;
@@ -20,7 +21,9 @@ mod table;
 mod tuning;
 mod tuning_file;
 mod two_texts;
+mod wording;
 
+pub use crate::tokenizer::PromptSyntax;
 pub use analysis::{Analysis, AnalysisOptions, BranchAnalysis, Stage};
 pub use diffusion::{DiffusionPipeline, Generation};
 pub use latents::Latents;

@@ -5,6 +5,8 @@ use std::path::Path;
 use super::embeddings::learn;
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
+use super::one_text::OneText;
+use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::models::clip::{ClipConfig, ClipTextModel};
@@ -33,8 +35,8 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
     let vae = vae.load(site, "vae", VaeDecoder::load)?;
-    let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
-    let conditioner = Conditioner::Text { tokenizer, encoder };
+    let text = OneText(TextEncoder { tokenizer, model: encoder });
+    let conditioner = Conditioner::Text(Box::new(text));
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
 }
 

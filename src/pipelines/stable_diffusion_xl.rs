@@ -7,6 +7,7 @@ use super::stable_diffusion::{
     Opened, blame, expect_channels, expect_tokenizer, load_xl_vae, open_scheduler, open_tokenizer,
 };
 use super::two_texts::TwoTexts;
+use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::unet::{SIZES, UNet, UNetConfig};
@@ -40,7 +41,10 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
     let vae = load_xl_vae(vae, site)?;
     let zeros_for_empty = files.force_zeros_for_empty_prompt;
-    let texts = TwoTexts { tokenizers, encoders: [encoder, encoder_2], zeros_for_empty };
+    let [tokenizer, tokenizer_2] = tokenizers;
+    let encoders =
+        [TextEncoder { tokenizer, model: encoder }, TextEncoder { tokenizer: tokenizer_2, model: encoder_2 }];
+    let texts = TwoTexts { encoders, zeros_for_empty };
     let conditioner = Conditioner::TwoTexts(Box::new(texts));
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
 }

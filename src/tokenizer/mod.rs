@@ -3,8 +3,10 @@
 //! Sennrich, Haddow & Birch 2016, <https://arxiv.org/abs/1508.07909>; Radford et al. 2021 (CLIP),
 //! <https://arxiv.org/abs/2103.00020>. Agrees with `CLIPTokenizer` of transformers 5.
 
+mod chunks;
 mod embedded;
 mod files;
+mod syntax;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +22,10 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use crate::error::{Error, Result};
 use files::Files;
+
+pub use chunks::Chunks;
+pub(crate) use syntax::Parsed;
+pub use syntax::{Part, PromptSyntax, parse_weighted};
 
 /// What a prompt is cut into before bytes are paired: contractions, words, single digits, runs of other signs.
 const WORDS: &str =
@@ -164,14 +170,20 @@ impl ClipTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// The tokens of a text, however many, with all vectors of learned words.
+    fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| Error::option("prompt", error.to_string()))?;
+        Ok(self.whole_words(encoding.get_ids()))
+    }
+
     /// Encodes a prompt; what does not fit is cut off and given back as text.
     ///
     /// # Errors
     /// [`Error::Option`] if the tokenizer cannot read the text.
     pub fn encode(&self, prompt: &str) -> Result<Encoded> {
         let refuse = |error: tokenizers::Error| Error::option("prompt", error.to_string());
-        let encoding = self.tokenizer.encode_fast(prompt, false).map_err(refuse)?;
-        let tokens = self.whole_words(encoding.get_ids());
+        let tokens = self.tokens(prompt)?;
         let (kept, cut) = tokens.split_at(tokens.len().min(self.max_length - 2));
         let truncated = if cut.is_empty() {
             None
