@@ -265,9 +265,11 @@ fn draw(path: &Path, title: &str, options: &Options, taken: &[Taken], software: 
     for (&branch, name) in options.branches.iter().zip(&names) {
         series.push(Series { name, points: of(branch, &measured), band: None, marks: Marks::All });
     }
-    for &branch in &options.branches {
+    let promised: Vec<String> =
+        options.branches.iter().map(|branch| format!("branch {branch}, by its MACs")).collect();
+    for (&branch, name) in options.branches.iter().zip(&promised) {
         let points = of(branch, &expected);
-        series.push(Series { name: "as the MACs say", points, band: None, marks: Marks::None });
+        series.push(Series { name, points, band: None, marks: Marks::None });
     }
     lines(
         path,

@@ -280,8 +280,8 @@ fn attention_broadcast(
     let value_base = image * params.key_count * params.value_width + params.first_value + head;
 
     // a causal query sees no key behind itself, so the blocks behind the last query are skipped
-    // The broadcast hides from the driver that this is a uniform: Mesa copies a shader for every dispatch whose loops
-    // end at one, and keeps the copies, which are large where loops over channels are written out.
+    // The broadcast hides from the driver that this is a uniform. Mesa 22.3 compiles a copy of a shader for every dispatch
+    // whose loops end at one, and keeps it: counted, 709 shaders and 3.4 GiB for ten small pictures instead of 73 and 0.36.
     var key_end = subgroupBroadcast(params.key_count, 0u);
     if CAUSAL {
         key_end = min(key_end, upper + HALVES * ROWS);

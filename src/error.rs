@@ -120,6 +120,15 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// A file that a server did not give, or not whole.
+    #[error("{what} cannot be downloaded: {problem}")]
+    Download {
+        /// The model, or the file of it.
+        what: String,
+        /// The server and its words, or what was expected and what arrived.
+        problem: String,
+    },
+
     /// Stopped at the caller's request; nothing was written.
     #[error("cancelled after {completed} of {steps} steps")]
     Cancelled {

@@ -30,6 +30,8 @@
 //! CPU; an application with a pipeline of its own can use them as [`pipelines`] does.
 
 pub mod deepcache;
+#[cfg(feature = "download")]
+pub mod download;
 pub mod error;
 pub mod files;
 pub mod gpu;

@@ -223,7 +223,7 @@ fn unets_that_would_compute_something_else_are_refused() {
         ("addition_time_embed_dim", json!(256), "supported is null"),
         ("projection_class_embeddings_input_dim", json!(2816), "supported is null"),
         ("encoder_hid_dim_type", json!("image_proj"), "supported is null"),
-        ("time_cond_proj_dim", json!(256), "supported is null"),
+        ("time_cond_proj_dim", json!(255), "supported are even numbers"),
         ("time_embedding_type", json!("fourier"), "supported is \"positional\""),
         ("time_embedding_dim", json!(65), "supported is 64"),
         ("resnet_time_scale_shift", json!("scale_shift"), "supported is \"default\""),

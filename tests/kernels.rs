@@ -36,6 +36,7 @@ kernel_battery!(
     attention,
     conv2d,
     dynamic_threshold,
+    emphasis,
     forecast,
     geglu,
     group_norm,

@@ -111,7 +111,7 @@ fn damaged_sdxl_models_are_explained() {
                 Weights,
                 &["transformer_blocks.3"],
             ),
-            (UNET, Key("/time_cond_proj_dim", json!(256)), Config, &["time_cond_proj_dim", "256"]),
+            (UNET, Key("/time_cond_proj_dim", json!(256)), Weights, &["time_embedding.cond_proj.weight"]),
             (
                 UNET_WEIGHTS,
                 Rename("add_embedding.linear_1.weight"),

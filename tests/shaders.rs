@@ -348,6 +348,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
         params!(conv2d_tiled: conv2d::Params,
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(dynamic_threshold: dynamic_threshold::Params, [count, row_length, ratio, most]),
+        params!(emphasis: emphasis::Params, [count, image, channels]),
         params!(forecast: forecast::Params, [count]),
         params!(geglu: geglu::Params, [count, channels]),
         params!(group_norm_moments: group_norm::Params,

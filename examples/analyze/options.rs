@@ -128,7 +128,7 @@ impl Options {
         }
         let mut requests = Vec::with_capacity(conditions.len() * pictures);
         for condition in conditions {
-            let first = self.sampling.request(condition)?;
+            let first = self.conditions.worded(self.sampling.request(condition)?)?;
             let seeds = (0..pictures as u64).map(|number| first.seed.wrapping_add(number));
             requests.extend(seeds.map(|seed| Request { seed, ..first.clone() }));
         }

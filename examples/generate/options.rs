@@ -25,6 +25,7 @@ use crate::command::{Conditions, ModelOptions, Sampling};
   generate \"a large red circle on a blue background\" --cache-interval 5    the same picture, several times faster
   generate \"a lighthouse at dusk\" --model ~/models/stable-diffusion-v1-5 --steps 30 --seed 7 --output lighthouse.png
   generate \"a lighthouse at dusk\" --model ~/models/some-finetune.safetensors --vae ~/models/vae-ft-mse.safetensors
+  generate \"a lighthouse at dusk\" --model ~/models/stable-diffusion-v1-5 --lora ~/loras/pixel-art.safetensors:0.8
   generate --model ~/models/cin256 --class-label \"golden retriever\" --cache-interval 5
   generate --model ~/models/ddpm-cifar10-32 --scheduler ddim --steps 100
   generate --list-devices"
@@ -124,6 +125,6 @@ impl Options {
             Condition::ClassLabels(labels) if labels.len() > 1 => labels.len(),
             _ => self.count,
         };
-        Ok(Request { count, ..self.sampling.request(condition)? })
+        self.conditions.worded(Request { count, ..self.sampling.request(condition)? })
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use deepcache::deepcache::CacheSchedule;
-use deepcache::pipelines::{CacheOptions, Condition, Generation, Request, StepKind};
+use deepcache::pipelines::{CacheOptions, Condition, Generation, PromptSyntax, Request, StepKind};
 
 use crate::options::Options;
 
@@ -39,6 +39,13 @@ pub(crate) fn parameters(
         facts.push(format!("Eta: {}", request.eta));
     }
     facts.extend(generation.guidance_scale.map(|scale| format!("CFG scale: {scale}")));
+    if request.clip_skip > 0 {
+        // Programs that read this count from 1.
+        facts.push(format!("Clip skip: {}", request.clip_skip + 1));
+    }
+    if request.prompt_syntax != PromptSyntax::Plain {
+        facts.push(format!("Prompt syntax: {}", request.prompt_syntax));
+    }
     if request.guidance_rescale > 0.0 {
         facts.push(format!("Guidance rescale: {}", request.guidance_rescale));
     }
@@ -48,6 +55,10 @@ pub(crate) fn parameters(
     facts.extend(options.model.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
     let vae = options.model.vae.as_deref().and_then(Path::file_name);
     facts.extend(vae.map(|name| format!("VAE: {}", name.to_string_lossy())));
+    for (name, given) in [("LoRA", &options.model.lora), ("Embedding", &options.model.embedding)] {
+        let files = given.iter().filter_map(|text| Path::new(text).file_name());
+        facts.extend(files.map(|file| format!("{name}: {}", file.to_string_lossy())));
+    }
     if let Some(cache) = &request.cache {
         facts.extend(cache_facts(cache));
         let full = steps[number * calls..(number + 1) * calls].iter();

@@ -174,7 +174,8 @@ impl Options {
                 }
                 // Later rounds have seeds that no earlier one has.
                 let seed = seed.wrapping_add(round * all.len() as u64);
-                let request = Request { seed, ..self.sampling.request(condition.clone())? };
+                let request = self.sampling.request(condition.clone())?;
+                let request = Request { seed, ..self.conditions.worded(request)? };
                 subjects.push(Subject { name: format!("{name}, seed {seed}"), request });
             }
         }

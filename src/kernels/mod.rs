@@ -9,6 +9,7 @@ pub mod add_time;
 pub mod attention;
 pub mod conv2d;
 pub mod dynamic_threshold;
+pub mod emphasis;
 pub mod forecast;
 pub mod geglu;
 pub mod group_norm;
@@ -47,6 +48,7 @@ pub const SHADERS: &[&Shader] = &[
     &conv2d::PARTIAL,
     &conv2d::TILED,
     &dynamic_threshold::DYNAMIC_THRESHOLD,
+    &emphasis::EMPHASIS,
     &forecast::FORECAST,
     &geglu::GEGLU,
     &group_norm::APPLY,

@@ -13,14 +13,20 @@ use crate::weights::{Loader, Weights};
 #[derive(Clone, Debug)]
 pub struct TimestepEmbedding {
     name: String,
+    /// What the guidance scale becomes, before it is added to the sinusoids.
+    cond_proj: Option<Linear>,
     linear_1: Linear,
     linear_2: Linear,
     config: TimestepEmbeddingConfig,
     element: ElementType,
 }
 
+/// The guidance scale has its sines first, whatever the timesteps have.
+const GUIDANCE_WAVES: TimestepEmbeddingConfig = TimestepEmbeddingConfig { flip_sin_to_cos: false };
+
 impl TimestepEmbedding {
-    /// The layer called `name`: sinusoids of `channels` values to embeddings of `width`.
+    /// The layer called `name`: sinusoids of `channels` values to embeddings of `width`. With `guidance`, sinusoids of
+    /// the guidance scale of so many values are read too.
     ///
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights) if its tensors are missing or have other shapes.
@@ -29,11 +35,17 @@ impl TimestepEmbedding {
         loader: &mut Loader,
         name: &str,
         [channels, width]: [usize; 2],
+        guidance: Option<usize>,
         config: TimestepEmbeddingConfig,
     ) -> Result<Self> {
         let at = weights.child(name);
+        let cond_proj = match guidance {
+            Some(values) => Some(Linear::load_without_bias(&at, loader, "cond_proj", values, channels)?),
+            None => None,
+        };
         Ok(Self {
             name: name.to_owned(),
+            cond_proj,
             linear_1: Linear::load(&at, loader, "linear_1", channels, width)?,
             linear_2: Linear::load(&at, loader, "linear_2", width, width)?,
             config,
@@ -43,7 +55,7 @@ impl TimestepEmbedding {
 
     /// Records the embeddings of timesteps `[S]` (f32), activated as every ResNet block needs them: `[S, D]`.
     ///
-    /// With `images`, embeddings `[N, D]` of another origin are added, and for every step there are N rows:
+    /// A layer that reads the guidance scale needs it. With `images`, embeddings `[N, D]` of another origin are added, and for every step there are N rows:
     /// `[S * N, D]`.
     ///
     /// # Errors
@@ -53,14 +65,18 @@ impl TimestepEmbedding {
         recording: &mut Recording,
         timesteps: &Tensor,
         frequencies: &Tensor,
-        images: Option<ImageEmbeddings<'_>>,
+        additions: Additions<'_>,
     ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
-        let waves = timestep_embedding(recording, timesteps, frequencies, self.element, &self.config)?; // [S, C]
+        let mut waves = timestep_embedding(recording, timesteps, frequencies, self.element, &self.config)?; // [S, C]
+        if let (Some(layer), Some([scales, frequencies])) = (&self.cond_proj, additions.guidance) {
+            let guidance = timestep_embedding(recording, scales, frequencies, self.element, &GUIDANCE_WAVES)?; // [S, K]
+            waves = layer.record_fused(recording, &guidance, Activation::None, Some(&waves))?; // [S, C]
+        }
         let hidden = self.linear_1.record_fused(recording, &waves, Activation::Silu, None)?; // [S, D]
         let embedding = self.linear_2.record(recording, &hidden)?; // [S, D]
         recording.mark(&embedding);
-        let Some(ImageEmbeddings { embeddings, rows }) = images else {
+        let Some(ImageEmbeddings { embeddings, rows }) = additions.images else {
             return activation(recording, &embedding, Activation::Silu); // [S, D]
         };
         let width = embedding.shape().channels();
@@ -69,6 +85,15 @@ impl TimestepEmbedding {
         let sums = sums.reshape([sums.shape().rows(), width])?; // [S * N, D]
         activation(recording, &sums, Activation::Silu) // [S * N, D]
     }
+}
+
+/// What a time embedding is made of besides timesteps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Additions<'a> {
+    /// The guidance scale less 1, times 1000, for every timestep, `[S]`, and the frequencies of its sinusoids, both f32.
+    pub guidance: Option<[&'a Tensor; 2]>,
+    /// Embeddings of every image.
+    pub images: Option<ImageEmbeddings<'a>>,
 }
 
 /// Embeddings of every image that are added to those of the timesteps.

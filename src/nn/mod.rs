@@ -16,7 +16,7 @@ mod transformer_block;
 pub use attention::{CrossAttention, SelfAttention};
 pub use attention_block::{AttentionBlock, AttentionBlockConfig};
 pub use convolution::Convolution;
-pub use embedding::{ImageEmbeddings, TextTimeEmbedding, TimestepEmbedding, TokenEmbedding};
+pub use embedding::{Additions, ImageEmbeddings, TextTimeEmbedding, TimestepEmbedding, TokenEmbedding};
 pub use feed_forward::{GegluFeedForward, Mlp};
 pub use linear::Linear;
 pub use normalization::{GroupNorm, LayerNorm};

@@ -1,7 +1,8 @@
 //! What a request may ask of a model: sizes, counts, scales, labels.
 
+use super::frame::Guidance;
 use super::model::{Conditioner, Decoder, Inputs, Model};
-use super::two_texts::Prompts;
+use super::wording::Wording;
 use super::{Condition, Request};
 use crate::error::{Error, Result};
 use crate::kernels::MOST_PIXELS;
@@ -116,10 +117,12 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
     Ok(sizes)
 }
 
-/// Scale and rescaling of guidance; `None` where it is switched off.
-pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<GuidanceConfig>> {
+/// Scale and rescaling of guidance.
+pub(super) fn guidance(model: &Model, request: &Request) -> Result<Guidance> {
+    let reads = model.unet.config().guidance_channels.is_some();
     let usual = match &model.conditioner {
-        Conditioner::Text { .. } => 7.5,
+        _ if reads => 8.5,
+        Conditioner::Text(_) => 7.5,
         Conditioner::TwoTexts(_) => 5.0,
         Conditioner::Classes(_) => 1.5,
         Conditioner::Nothing => 1.0,
@@ -138,43 +141,53 @@ pub(super) fn guidance(model: &Model, request: &Request) -> Result<Option<Guidan
         let problem = format!("{scale} asks for guidance, but this model has no condition: leave it out");
         return Err(Error::option("guidance scale", problem));
     }
-    if scale <= 1.0 {
+    if scale <= 1.0 || reads {
         if rescale > 0.0 {
-            let problem = "there is no guidance to rescale: expected a guidance scale above 1";
+            let problem = "there is no guidance to rescale: expected a guidance scale above 1, and a model that does not read it";
             return Err(Error::option("guidance rescale", problem));
         }
-        return Ok(None);
+        return Ok(if reads { Guidance::Read { scale: single(scale) } } else { Guidance::None });
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
-    Ok(Some(GuidanceConfig { scale: scale as f32, rescale: rescale as f32 }))
+    Ok(Guidance::Free(GuidanceConfig { scale: single(scale), rescale: single(rescale) }))
 }
 
-/// What the context of every picture is made from, what stands for no condition first where the run is guided. One
-/// entry serves all pictures where they share their condition. Also what the caller should be told.
-pub(super) fn context_inputs(
-    model: &Model,
-    condition: &Condition,
-    guided: bool,
-    count: usize,
-) -> Result<(Vec<Inputs>, Vec<String>)> {
-    match (&model.conditioner, condition) {
-        (Conditioner::Text { tokenizer, .. }, Condition::Prompt { prompt, negative_prompt }) => {
-            let (mut ids, mut warnings) = (Vec::new(), Vec::new());
-            let negative = guided.then_some(("negative prompt", negative_prompt));
-            for (name, text) in negative.into_iter().chain([("prompt", prompt)]) {
-                let encoded = tokenizer.encode(text)?;
-                warnings.extend(too_long(name, encoded.truncated, tokenizer.max_length()));
-                ids.extend(encoded.ids);
-            }
-            Ok((vec![vec![ids]], warnings))
-        }
-        (Conditioner::TwoTexts(texts), Condition::Prompt { prompt, negative_prompt }) => {
-            let negative = guided.then_some(negative_prompt.as_str());
-            let (inputs, cut) = texts.ids(&Prompts { negative, prompt })?;
-            let names = if guided { &["negative prompt", "prompt"][..] } else { &["prompt"] };
-            let told = names.iter().zip(cut);
-            let warnings = told.filter_map(|(name, cut)| too_long(name, cut, texts.tokens())).collect();
-            Ok((vec![inputs], warnings))
+/// What the device computes with.
+fn single(value: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
+    let value = value as f32;
+    value
+}
+
+/// What contexts are made from.
+pub(super) struct Context {
+    /// What the context of every picture is made from, what stands for no condition first where the run is guided. One
+    /// entry serves all pictures where they share their condition.
+    pub(super) inputs: Vec<Inputs>,
+    pub(super) wording: Wording,
+    /// What the caller should be told.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Checks the condition of a request for so many pictures.
+pub(super) fn context(model: &Model, request: &Request, guided: bool, count: usize) -> Result<Context> {
+    let (syntax, clip_skip) = (request.prompt_syntax, request.clip_skip);
+    let without_text = Wording::without_text(if guided { 2 } else { 1 });
+    if clip_skip > 0 && matches!(model.conditioner, Conditioner::Classes(_) | Conditioner::Nothing) {
+        return Err(Error::option("clip skip", "this model has no text encoder: leave it out"));
+    }
+    match (&model.conditioner, &request.condition) {
+        (
+            conditioner @ (Conditioner::Text(_) | Conditioner::TwoTexts(_)),
+            Condition::Prompt { prompt, negative_prompt },
+        ) => {
+            let prompts = [("negative prompt", negative_prompt.as_str()), ("prompt", prompt.as_str())];
+            let prompts = if guided { &prompts[..] } else { &prompts[1..] };
+            let (inputs, wording, warnings) = match conditioner {
+                Conditioner::TwoTexts(texts) => texts.read(prompts, syntax, clip_skip)?,
+                Conditioner::Text(text) => text.read(prompts, syntax, clip_skip)?,
+                _ => unreachable!("one or two texts"),
+            };
+            Ok(Context { inputs: vec![inputs], wording, warnings })
         }
         (Conditioner::Classes(embedder), Condition::ClassLabels(labels)) => {
             if labels.len() != 1 && labels.len() != count {
@@ -199,16 +212,13 @@ pub(super) fn context_inputs(
                 ids.push(id(label)?);
                 all.push(vec![ids]);
             }
-            Ok((all, Vec::new()))
+            Ok(Context { inputs: all, wording: without_text, warnings: Vec::new() })
         }
-        (Conditioner::Nothing, Condition::Nothing) => Ok((vec![Vec::new()], Vec::new())),
+        (Conditioner::Nothing, Condition::Nothing) => {
+            Ok(Context { inputs: vec![Vec::new()], wording: without_text, warnings: Vec::new() })
+        }
         (conditioner, condition) => Err(mismatch(conditioner, condition)),
     }
-}
-
-fn too_long(name: &str, cut: Option<String>, tokens: usize) -> Option<String> {
-    let most = tokens - 2;
-    cut.map(|cut| format!("the {name} is longer than {most} tokens; this part has no effect: \"{cut}\""))
 }
 
 fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
@@ -221,7 +231,7 @@ fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
         },
     };
     let problem = match conditioner {
-        Conditioner::Text { .. } | Conditioner::TwoTexts(_) => {
+        Conditioner::Text(_) | Conditioner::TwoTexts(_) => {
             "this is a text-to-image model: expected a prompt".to_owned()
         }
         Conditioner::Classes(embedder) => {
@@ -238,7 +248,8 @@ fn mismatch(conditioner: &Conditioner, condition: &Condition) -> Error {
 /// Steps where the request does not say: those of the paper's experiments.
 pub(super) fn usual_steps(model: &Model, is_ddpm: bool) -> usize {
     match (&model.conditioner, &model.decoder) {
-        (Conditioner::Text { .. } | Conditioner::TwoTexts(_), _) => 50,
+        _ if model.unet.config().guidance_channels.is_some() => 4,
+        (Conditioner::Text(_) | Conditioner::TwoTexts(_), _) => 50,
         (Conditioner::Classes(_), _) => 250,
         (Conditioner::Nothing, Decoder::Pixels) if is_ddpm => 1000,
         (Conditioner::Nothing, _) => 100,

@@ -225,13 +225,14 @@ fn byte(value: f32) -> u8 {
 mod tests {
     use super::*;
     use crate::gpu::{PlanMode, plan_slots};
+    use crate::pipelines::LoadOptions;
     use crate::pipelines::loading::open_model;
     use crate::weights::ModelFiles;
 
     fn model() -> Model {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
         let files = ModelFiles::open(path).unwrap();
-        open_model(&files, ElementType::F32, u64::MAX).unwrap().model
+        open_model(&files, &LoadOptions::default(), ElementType::F32, u64::MAX).unwrap().model
     }
 
     #[test]

@@ -1,26 +1,24 @@
 //! A loaded model and its runs, from a request to pictures.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache::CacheRun;
 use super::checks::usual_steps;
 use super::frame::Plan;
-use super::loading::{Opened, open_model};
 use super::model::Model;
 use super::prepared::{Prepared, prepare};
 use super::residency::ModelWeights;
 use super::run::Run;
 use super::statistics::{Played, StepKind, Times};
-use super::{Latents, LoadOptions, Progress, Request, Statistics, StorageType};
+use super::{Latents, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
 use crate::image::Picture;
 use crate::random::NoiseSource;
 use crate::schedulers::SchedulerKind;
-use crate::weights::{ModelFiles, ModelKind};
+use crate::weights::{Lora, ModelKind};
 
 /// A loaded model on one GPU: Stable Diffusion v1, v2 or XL, latent diffusion on classes, or DDPM.
 ///
@@ -34,7 +32,11 @@ pub struct DiffusionPipeline {
     pub(super) weights: ModelWeights,
     pub(super) storage: StorageType,
     pub(super) load_seconds: f64,
-    warnings: Vec<String>,
+    /// Those of the model's files, then those of its LoRAs.
+    pub(super) warnings: Vec<String>,
+    /// How many of them do not depend on the LoRAs.
+    pub(super) own_warnings: usize,
+    pub(super) loras: Vec<Lora>,
 }
 
 /// What a run made.
@@ -54,47 +56,7 @@ pub struct Generation {
 }
 
 impl DiffusionPipeline {
-    /// Loads a model: a directory of diffusers' layout, Stable Diffusion 1 in one file, or another original
-    /// checkpoint with its YAML file. See [`ModelFiles::open`] for what is recognised.
-    ///
-    /// # Errors
-    /// [`Error::Option`], [`Error::Io`], [`Error::Config`] and [`Error::Weights`] for files that are missing,
-    /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
-    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
-        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options)
-    }
-
-    /// Loads a model onto a GPU that is already open; the device of the options is not asked for.
-    ///
-    /// # Errors
-    /// As [`DiffusionPipeline::load`].
-    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options)
-    }
-
-    /// Loads the model of these files onto a GPU that is already open; device and replacements of the options are not
-    /// asked for.
-    ///
-    /// # Errors
-    /// As [`DiffusionPipeline::load`].
-    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
-        let started = Instant::now();
-        let storage = storage(&gpu.description().name, gpu.has_f16(), gpu.is_software(), options.storage)?;
-        let mut memory = Memory::new(Arc::clone(&gpu));
-        let Opened { model, weights } = open_model(files, storage.element(), gpu.binding_limit())?;
-        let weights = ModelWeights::new(weights, options.low_memory, &mut memory)?;
-        let executor = Executor::new(Arc::clone(&gpu));
-        let warnings = match files {
-            ModelFiles::StableDiffusion(files) => files.warnings.clone(),
-            ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
-            _ => Vec::new(),
-        };
-        let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { gpu, memory, executor, model, weights, storage, load_seconds, warnings })
-    }
-
-    /// What the caller should tell its user about the model's files.
+    /// What the caller should tell its user about the model's files, and those of its LoRAs.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -213,7 +175,7 @@ impl DiffusionPipeline {
             self.memory.flush().or_else(|error| outcome.as_ref().map_or(Ok(()), |_| Err(error)))?;
         }
         let (pictures, latents, statistics) = outcome?;
-        let guidance_scale = prepared.guidance.map(|guidance| guidance.scale);
+        let guidance_scale = prepared.guidance.scale();
         Ok(Generation { pictures, latents, guidance_scale, statistics, warnings: prepared.warnings })
     }
 }

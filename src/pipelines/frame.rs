@@ -14,6 +14,7 @@ use crate::models::unet::{Conditioning, Context, SIZES};
 use crate::pipelines::VaeTiling;
 use crate::pipelines::model::{Encoded, Model};
 use crate::pipelines::table::{row_length, rows};
+use crate::pipelines::wording::Wording;
 use crate::schedulers::{Limit, Trajectory};
 use crate::tensor::{ElementType, Tensor};
 
@@ -23,14 +24,52 @@ pub(super) struct Plan<'a> {
     /// Height and width of the sample.
     pub(super) size: [usize; 2],
     pub(super) trajectory: &'a Trajectory,
-    /// `None` without classifier-free guidance.
-    pub(super) guidance: Option<GuidanceConfig>,
+    pub(super) guidance: Guidance,
     pub(super) element: ElementType,
     /// What a model that reads sizes is told about the picture.
     pub(super) sizes: [f32; SIZES],
     pub(super) tiling: VaeTiling,
     /// Whether only the weights that are needed are on the device.
     pub(super) staged: bool,
+    pub(super) wording: Wording,
+}
+
+/// How a run follows its condition.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Guidance {
+    /// The condition as it is.
+    None,
+    /// Classifier-free guidance: away from what the model makes without the condition.
+    Free(GuidanceConfig),
+    /// The network reads the scale, as distilled ones do.
+    Read { scale: f32 },
+}
+
+impl Guidance {
+    /// Samples of one call of the U-Net.
+    fn copies(self) -> usize {
+        if self.is_free() { 2 } else { 1 }
+    }
+
+    /// Whether every call has the sample twice.
+    pub(super) fn is_free(self) -> bool {
+        matches!(self, Self::Free(_))
+    }
+
+    pub(super) fn scale(self) -> Option<f32> {
+        match self {
+            Self::None => None,
+            Self::Free(config) => Some(config.scale),
+            Self::Read { scale } => Some(scale),
+        }
+    }
+
+    fn of_predictions(&self) -> Option<&GuidanceConfig> {
+        match self {
+            Self::Free(config) => Some(config),
+            Self::None | Self::Read { .. } => None,
+        }
+    }
 }
 
 /// The persistent tensors of a run, and the recordings that all runs share.
@@ -45,27 +84,28 @@ pub(super) struct Frame {
     /// What the context is made from, `[copies, ..]` each: what stands for no condition first. None for a model
     /// without a condition.
     inputs: Vec<Tensor>,
+    wording: Wording,
     sizes: [f32; SIZES],
     /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
     pub(super) state: Tensor,
     table: Tensor,
     /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
     noise: Option<Tensor>,
-    guidance: Option<GuidanceConfig>,
+    guidance: Guidance,
     /// Ratio and largest bound of dynamic thresholding.
     quantile: Option<[f32; 2]>,
 }
 
 impl Frame {
     pub(super) fn new(model: &Model, plan: &Plan<'_>) -> Self {
-        let copies = if plan.guidance.is_some() { 2 } else { 1 };
+        let copies = plan.guidance.copies();
         let channels = model.unet.config().in_channels;
         let [height, width] = plan.size;
         let trajectory = plan.trajectory;
         let shape = [1, height, width, channels];
         let calls = trajectory.calls.len();
 
-        let tokens = model.conditioner.tokens();
+        let tokens = model.conditioner.tokens(&plan.wording);
         let planes = [1 + trajectory.history, height * width * channels];
         let row = row_length(trajectory);
         Self {
@@ -73,7 +113,8 @@ impl Frame {
             copies,
             conditioning: model.unet.conditioning(copies, tokens, calls),
             element: plan.element,
-            inputs: model.conditioner.inputs(copies),
+            inputs: model.conditioner.inputs(&plan.wording),
+            wording: plan.wording,
             sizes: plan.sizes,
             state: Tensor::external("latents", planes, ElementType::F32),
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
@@ -96,7 +137,8 @@ impl Frame {
         let steps =
             [self.conditioning.timesteps(), self.conditioning.frequencies(), self.conditioning.step()];
         let own = [&self.table].into_iter().chain(steps).chain(&self.inputs);
-        own.chain(sizes.into_iter().flatten())
+        let guidance = self.conditioning.guidance().into_iter().flatten();
+        own.chain(sizes.into_iter().flatten()).chain(guidance)
     }
 
     /// Records the text encoders by themselves, and what they make, which outlives them.
@@ -106,7 +148,7 @@ impl Frame {
         choices: &Arc<Choices>,
     ) -> Result<Option<(Recording, Encoded)>> {
         let mut recording = recording_of("text", choices);
-        let encoded = model.conditioner.record_text(&mut recording, &self.inputs)?;
+        let encoded = model.conditioner.record_text(&mut recording, &self.inputs, &self.wording)?;
         Ok(encoded.map(|encoded| (recording, encoded)))
     }
 
@@ -120,7 +162,7 @@ impl Frame {
         let mut recording = recording_of("condition", choices);
         let own = match encoded {
             Some(_) => None,
-            None => model.conditioner.record(&mut recording, &self.inputs)?,
+            None => model.conditioner.record(&mut recording, &self.inputs, &self.wording)?,
         };
         let context = encoded.or(own.as_ref()).map_or_else(Context::default, Encoded::context);
         model.unet.record_conditioning(&mut recording.scope("unet"), context, &self.conditioning)?;
@@ -136,7 +178,7 @@ impl Frame {
 
     /// Records guidance: a prediction `[copies, h, w, C]` to the model's output `[1, h, w, C]`, f32.
     pub(super) fn record_guidance(&self, recording: &mut Recording, prediction: &Tensor) -> Result<Tensor> {
-        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.as_ref())
+        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.of_predictions())
     }
 
     /// Records the scheduler's update of the sample with the model's output `[1, h, w, C]`.
@@ -162,6 +204,13 @@ impl Frame {
             memory.write(&text_time.sizes, 0, bytemuck::cast_slice(&sizes))?;
             memory.write(&text_time.frequencies, 0, bytemuck::cast_slice(&frequencies))?;
             memory.write(&text_time.rows, 0, bytemuck::cast_slice(&text_time.row_values()))?;
+        }
+        if let (Some([scales, frequencies]), Guidance::Read { scale }) =
+            (self.conditioning.guidance(), self.guidance)
+        {
+            let values = vec![1000.0 * (scale - 1.0); trajectory.timesteps.len()];
+            memory.write(scales, 0, bytemuck::cast_slice(&values))?;
+            memory.write(frequencies, 0, bytemuck::cast_slice(&model.unet.guidance_frequencies()))?;
         }
         memory.write(&self.table, 0, bytemuck::cast_slice(&rows(trajectory)))
     }

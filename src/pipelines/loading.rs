@@ -1,12 +1,17 @@
 //! Models from their files onto the device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
+use super::diffusion::storage;
+use super::embeddings::expect_no_embeddings;
+use super::loras::expect_no_loras;
 use super::model::{Conditioner, Decoder, Model};
-use super::residency::{Part, Stored};
-use super::{stable_diffusion, stable_diffusion_xl};
+use super::residency::{ModelWeights, Part, Stored};
+use super::{DiffusionPipeline, LoadOptions, stable_diffusion, stable_diffusion_xl};
 use crate::error::{Error, Result};
-use crate::gpu::{Memory, Purpose};
+use crate::gpu::{Executor, Gpu, Memory, Purpose};
 use crate::models::OriginalDdpmConfig;
 use crate::models::latent_diffusion::{ClassEmbedder, LatentDiffusionConfig};
 use crate::models::unet::{UNet, UNetConfig};
@@ -15,7 +20,8 @@ use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::weights::names_latent_diffusion as ldm;
 use crate::weights::{
-    Checkpoint, Component, Loader, ModelFiles, Original, names_original_ddpm, originals_latent_diffusion,
+    Checkpoint, Component, Embedding, Loader, LoraFiles, ModelFiles, Network, Original, names_original_ddpm,
+    originals_latent_diffusion,
 };
 
 /// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
@@ -41,17 +47,94 @@ pub fn load_network<N>(
     Ok(network)
 }
 
+impl DiffusionPipeline {
+    /// Loads a model: a directory of diffusers' layout, Stable Diffusion in one file, or another original checkpoint with
+    /// its YAML file. See [`ModelFiles::open`] for what is recognised.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Io`], [`Error::Config`] and [`Error::Weights`] for files that are missing,
+    /// damaged or unsupported; [`Error::NoAdapter`], [`Error::OutOfMemory`] and [`Error::Device`] from the device.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
+        Self::load_on(gpu, path, options)
+    }
+
+    /// Loads a model onto a GPU that is already open; the device of the options is not asked for.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::load`].
+    pub fn load_on(gpu: Arc<Gpu>, path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        Self::load_files(gpu, &ModelFiles::open_with(path, &options.replacements)?, options)
+    }
+
+    /// Loads the model of these files onto a GPU that is already open; device and replacements of the options are not
+    /// asked for.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::load`].
+    pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
+        let started = Instant::now();
+        let storage = storage(&gpu.description().name, gpu.has_f16(), gpu.is_software(), options.storage)?;
+        let mut memory = Memory::new(Arc::clone(&gpu));
+        let Opened { model, weights, mut warnings, told } =
+            open_model(files, options, storage.element(), gpu.binding_limit())?;
+        let weights = ModelWeights::new(weights, options.low_memory, &mut memory)?;
+        let own_warnings = warnings.len();
+        warnings.extend(told);
+        let executor = Executor::new(Arc::clone(&gpu));
+        let loras = options.loras.clone();
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(Self {
+            gpu,
+            memory,
+            executor,
+            model,
+            weights,
+            storage,
+            load_seconds,
+            warnings,
+            own_warnings,
+            loras,
+        })
+    }
+}
+
 /// A model as its files describe it: nothing is on the device.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) model: Model,
     pub(super) weights: Vec<Stored>,
+    /// What there is to say about the model's files.
+    pub(super) warnings: Vec<String>,
+    /// What there is to say about the LoRAs.
+    pub(super) told: Vec<String>,
 }
 
 /// Builds the model of these files, whose matrices are stored as `element`, for a device that binds tensors of up to
 /// `limit` bytes.
-pub(super) fn open_model(files: &ModelFiles, element: ElementType, limit: u64) -> Result<Opened> {
-    let mut site = Site { weights: Vec::new(), element, limit };
+pub(super) fn open_model(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    element: ElementType,
+    limit: u64,
+) -> Result<Opened> {
+    let warnings = match files {
+        ModelFiles::StableDiffusion(files) => files.warnings.clone(),
+        ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
+        _ => {
+            expect_no_loras(&options.loras)?;
+            expect_no_embeddings(&options.embeddings)?;
+            Vec::new()
+        }
+    };
+    let mut site = Site {
+        weights: Vec::new(),
+        element,
+        limit,
+        loras: LoraFiles::open(&options.loras)?,
+        embeddings: &options.embeddings,
+        told: Vec::new(),
+    };
     let model = match files {
         ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
         ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
@@ -82,17 +165,47 @@ pub(super) fn open_model(files: &ModelFiles, element: ElementType, limit: u64) -
         ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
         ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
     };
-    Ok(Opened { model, weights: site.weights })
+    Ok(Opened { model, weights: site.weights, warnings, told: site.told })
 }
 
 /// Where networks are built.
-pub(super) struct Site {
+pub(super) struct Site<'a> {
     weights: Vec<Stored>,
     pub(super) element: ElementType,
     limit: u64,
+    loras: LoraFiles,
+    pub(super) embeddings: &'a [Embedding],
+    /// What there is to say about the LoRAs.
+    told: Vec<String>,
 }
 
-impl Site {
+impl Site<'_> {
+    /// Lets the LoRAs change networks that are not loaded yet.
+    pub(super) fn change(&mut self, networks: &mut [(Network, &mut Checkpoint)]) -> Result<()> {
+        let read: Vec<(Network, &Checkpoint)> =
+            networks.iter().map(|(network, checkpoint)| (*network, &**checkpoint)).collect();
+        let (changes, told) = self.loras.fit(&read)?;
+        for ((_, checkpoint), changes) in networks.iter_mut().zip(changes) {
+            checkpoint.change(changes);
+        }
+        self.told.extend(told);
+        Ok(())
+    }
+
+    /// As [`network`](Self::network), for one whose weights can be changed later.
+    pub(super) fn changeable<N>(
+        &mut self,
+        network: Network,
+        checkpoint: Checkpoint,
+        build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        let part = if network == Network::Unet { Part::Network } else { Part::Text };
+        let built = self.network(part, checkpoint, network.folder(), build)?;
+        let stored = self.weights.pop().map(|stored| stored.changeable(network));
+        self.weights.extend(stored);
+        Ok(built)
+    }
+
     fn component<N>(
         &mut self,
         part: Part,

@@ -183,7 +183,8 @@ impl Planner {
         Arc::make_mut(&mut target.choices).facts.binding_limit = target.binding_limit;
         let software = target.choices.facts.class == DeviceClass::Software;
         let storage = storage(&target.name, target.f16, software, options.storage)?;
-        let Opened { model, weights } = open_model(files, storage.element(), target.binding_limit)?;
+        let Opened { model, weights, .. } =
+            open_model(files, options, storage.element(), target.binding_limit)?;
         Ok(Self { model, weights, storage, low_memory: options.low_memory, target })
     }
 

@@ -1,16 +1,16 @@
 //! A loaded model: the networks of a pipeline, whatever its kind.
 
+use super::one_text::OneText;
 use super::two_texts::TwoTexts;
+use super::wording::Wording;
 use crate::error::Result;
 use crate::gpu::recording::Recording;
-use crate::models::clip::ClipTextModel;
 use crate::models::latent_diffusion::ClassEmbedder;
 use crate::models::unet::{Context, UNet};
 use crate::models::vae::VaeDecoder;
 use crate::models::vq::VqDecoder;
 use crate::schedulers::SchedulerConfig;
 use crate::tensor::{ElementType, Tensor};
-use crate::tokenizer::ClipTokenizer;
 use crate::weights::ModelKind;
 
 /// The networks of a pipeline, and what decides its runs.
@@ -37,7 +37,7 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    fn new(hidden_states: Tensor) -> Self {
+    pub(super) fn new(hidden_states: Tensor) -> Self {
         Self { hidden_states, second: None, pooled: None }
     }
 
@@ -68,7 +68,7 @@ impl Encoded {
 /// What makes the context that the U-Net attends to.
 #[derive(Debug)]
 pub(super) enum Conditioner {
-    Text { tokenizer: Box<ClipTokenizer>, encoder: Box<ClipTextModel> },
+    Text(Box<OneText>),
     TwoTexts(Box<TwoTexts>),
     Classes(ClassEmbedder),
     Nothing,
@@ -77,7 +77,7 @@ pub(super) enum Conditioner {
 impl Conditioner {
     pub(super) fn kind(&self) -> ModelKind {
         match self {
-            Self::Text { .. } | Self::TwoTexts(_) => ModelKind::TextToImage,
+            Self::Text(_) | Self::TwoTexts(_) => ModelKind::TextToImage,
             Self::Classes(_) => ModelKind::ClassConditional,
             Self::Nothing => ModelKind::Unconditional,
         }
@@ -87,27 +87,26 @@ impl Conditioner {
     pub(super) fn classes(&self) -> usize {
         match self {
             Self::Classes(embedder) => embedder.classes() - 1,
-            Self::Text { .. } | Self::TwoTexts(_) | Self::Nothing => 0,
+            Self::Text(_) | Self::TwoTexts(_) | Self::Nothing => 0,
         }
     }
 
     /// Tokens of one context; 0 without any.
-    pub(super) fn tokens(&self) -> usize {
+    pub(super) fn tokens(&self, wording: &Wording) -> usize {
         match self {
-            Self::Text { tokenizer, .. } => tokenizer.max_length(),
-            Self::TwoTexts(texts) => texts.tokens(),
+            Self::Text(text) => wording.chunks * text.0.tokenizer.max_length(),
+            Self::TwoTexts(texts) => wording.chunks * texts.tokens(),
             Self::Classes(_) => 1,
             Self::Nothing => 0,
         }
     }
 
-    /// Memory for what a context of so many conditions is made from.
-    pub(super) fn inputs(&self, copies: usize) -> Vec<Tensor> {
+    /// Memory for what a context is made from.
+    pub(super) fn inputs(&self, wording: &Wording) -> Vec<Tensor> {
         match self {
-            Self::Text { .. } | Self::Classes(_) => {
-                vec![Tensor::external("ids", [copies, self.tokens()], ElementType::U32)]
-            }
-            Self::TwoTexts(texts) => texts.inputs(copies),
+            Self::Text(text) => text.inputs(wording),
+            Self::TwoTexts(texts) => texts.inputs(wording),
+            Self::Classes(_) => vec![Tensor::external("ids", [wording.copies, 1], ElementType::U32)],
             Self::Nothing => Vec::new(),
         }
     }
@@ -118,10 +117,11 @@ impl Conditioner {
         &self,
         recording: &mut Recording,
         inputs: &[Tensor],
+        wording: &Wording,
     ) -> Result<Option<Encoded>> {
         match self {
-            Self::Text { .. } | Self::TwoTexts(_) => {
-                let encoded = self.record(recording, inputs)?;
+            Self::Text(_) | Self::TwoTexts(_) => {
+                let encoded = self.record(recording, inputs, wording)?;
                 Ok(encoded.map(|encoded| encoded.placed(recording)))
             }
             Self::Classes(_) | Self::Nothing => Ok(None),
@@ -129,13 +129,15 @@ impl Conditioner {
     }
 
     /// Records the context of its inputs.
-    pub(super) fn record(&self, recording: &mut Recording, inputs: &[Tensor]) -> Result<Option<Encoded>> {
+    pub(super) fn record(
+        &self,
+        recording: &mut Recording,
+        inputs: &[Tensor],
+        wording: &Wording,
+    ) -> Result<Option<Encoded>> {
         match self {
-            Self::Text { encoder, .. } => {
-                let states = encoder.record(&mut recording.scope("text_encoder"), &inputs[0])?; // [N, T, D]
-                Ok(Some(Encoded::new(states)))
-            }
-            Self::TwoTexts(texts) => texts.record(recording, inputs).map(Some),
+            Self::Text(text) => text.record(recording, inputs, wording).map(Some),
+            Self::TwoTexts(texts) => texts.record(recording, inputs, wording).map(Some),
             Self::Classes(embedder) => {
                 let states = embedder.record(&mut recording.scope("class_embedder"), &inputs[0])?; // [N, 1, D]
                 Ok(Some(Encoded::new(states)))

@@ -1,12 +1,12 @@
 //! A request, checked against a model, and its sampler planned.
 
 use super::cache::warnings;
-use super::checks::{context_inputs, guidance, sample_shape, sizes, usual_steps};
-use super::frame::Plan;
+use super::checks::{Context, context, guidance, sample_shape, sizes, usual_steps};
+use super::frame::{Guidance, Plan};
 use super::model::{Inputs, Model};
+use super::wording::Wording;
 use super::{Request, StorageType, VaeTiling};
 use crate::error::{Error, Result};
-use crate::kernels::guidance::GuidanceConfig;
 use crate::models::unet::SIZES;
 use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
 
@@ -17,11 +17,12 @@ pub(super) struct Prepared {
     pub(super) shape: [usize; 4],
     pub(super) scheduler: SchedulerKind,
     pub(super) trajectory: Trajectory,
-    pub(super) guidance: Option<GuidanceConfig>,
+    pub(super) guidance: Guidance,
     /// What the condition is made from, for every picture, or one for all.
     pub(super) inputs: Vec<Inputs>,
     /// What a model that reads sizes is told about the pictures.
     pub(super) sizes: [f32; SIZES],
+    pub(super) wording: Wording,
     pub(super) tiling: VaeTiling,
     pub(super) warnings: Vec<String>,
 }
@@ -32,8 +33,8 @@ impl Prepared {
         let [_, _, height, width] = self.shape;
         let element = storage.element();
         let size = [height, width];
-        let &Self { ref trajectory, guidance, sizes, tiling, .. } = self;
-        Plan { size, trajectory, guidance, element, sizes, tiling, staged }
+        let &Self { ref trajectory, guidance, sizes, wording, tiling, .. } = self;
+        Plan { size, trajectory, guidance, element, sizes, wording, tiling, staged }
     }
 }
 
@@ -59,8 +60,9 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
     }
     let guidance = guidance(model, request)?;
     let sizes = sizes(model, request, shape)?;
-    let (inputs, mut told) = context_inputs(model, &request.condition, guidance.is_some(), shape[0])?;
+    let Context { inputs, wording, warnings: mut told } =
+        context(model, request, guidance.is_free(), shape[0])?;
     told.extend(warnings(request, kind, &trajectory));
-    let tiling = request.vae_tiling;
-    Ok(Prepared { tiling, shape, scheduler: kind, trajectory, guidance, inputs, sizes, warnings: told })
+    let (tiling, warnings) = (request.vae_tiling, told);
+    Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, wording, tiling, warnings })
 }

@@ -9,7 +9,8 @@ use crate::pipelines::Latents;
 use crate::random::Generator;
 use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
 use crate::tensor::ElementType;
-use crate::weights::Replacements;
+use crate::tokenizer::PromptSyntax;
+use crate::weights::{Embedding, Lora, Replacements};
 
 /// How weights and activations are stored. Sums are 32-bit always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,12 @@ pub struct LoadOptions {
     /// prompt is encoded, then the U-Net's, then the decoder's. They are read from the files again for the next
     /// picture. Results are the same to the bit.
     pub low_memory: bool,
+    /// LoRAs to be added to the weights of a Stable Diffusion model, in this order. See
+    /// [`DiffusionPipeline::set_loras`](super::DiffusionPipeline::set_loras), which changes them later.
+    pub loras: Vec<Lora>,
+    /// Textual inversions: words of their own for the prompts of a Stable Diffusion model. `load_textual_inversion` of
+    /// diffusers.
+    pub embeddings: Vec<Embedding>,
 }
 
 impl From<StorageType> for LoadOptions {
@@ -160,6 +167,13 @@ pub enum Condition {
 pub struct Request {
     /// What the pictures are made from.
     pub condition: Condition,
+    /// How prompts are read, the negative one too.
+    pub prompt_syntax: PromptSyntax,
+    /// So many layers at the end of the text encoder are left out, as `clip_skip` of diffusers: 0 reads the usual one, the
+    /// last with Stable Diffusion v1 and v2 and the last but one with SDXL. As in diffusers it is the prompt that is
+    /// read from another layer: the negative prompt, and SDXL's vector of the whole prompt, stay as they are.
+    /// (Other programs count from 1: their "clip skip 2" is 1 here.)
+    pub clip_skip: usize,
     /// Denoising steps. If `None`, those of the paper's experiments: 50 from text, 250 for classes, 100 without
     /// a condition, or 1000 there with the DDPM sampler.
     pub steps: Option<usize>,
@@ -221,6 +235,8 @@ impl Request {
     pub fn unconditional() -> Self {
         Self {
             condition: Condition::Nothing,
+            prompt_syntax: PromptSyntax::Plain,
+            clip_skip: 0,
             steps: None,
             guidance_scale: None,
             guidance_rescale: 0.0,

@@ -1,9 +1,11 @@
 //! The weights of a model: where they come from, and which of them are on the device.
 
+use std::collections::BTreeSet;
+
 use super::recorded::Stage;
 use crate::error::Result;
 use crate::gpu::{Memory, Purpose, packed_bytes};
-use crate::weights::{Checkpoint, Pending};
+use crate::weights::{Changes, Checkpoint, Network, Pending};
 
 /// The part of a run that reads a network's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(super) struct Stored {
     pub(super) part: Part,
     /// The first part of their labels.
     pub(super) name: String,
+    /// What LoRAs know it as, if they can change it.
+    network: Option<Network>,
     checkpoint: Option<Checkpoint>,
     pending: Vec<Pending>,
     resident: bool,
@@ -29,7 +33,23 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn new(part: Part, name: &str, checkpoint: Checkpoint, pending: Vec<Pending>) -> Self {
-        Self { part, name: name.to_owned(), checkpoint: Some(checkpoint), pending, resident: false }
+        let (name, checkpoint) = (name.to_owned(), Some(checkpoint));
+        Self { part, name, network: None, checkpoint, pending, resident: false }
+    }
+
+    /// The same, of a network that LoRAs can change.
+    pub(super) fn changeable(self, network: Network) -> Self {
+        Self { network: Some(network), ..self }
+    }
+
+    /// Packs and uploads everything that is made of these tensors of the file; what is not on the device now will be
+    /// made of them later.
+    fn rewrite(&self, names: &BTreeSet<String>, memory: &mut Memory) -> Result<()> {
+        let (true, Some(checkpoint)) = (self.resident, &self.checkpoint) else { return Ok(()) };
+        for pending in self.pending.iter().filter(|pending| pending.reads_one_of(names)) {
+            pending.write(checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
+        }
+        Ok(())
     }
 
     /// Bytes that they take on the device.
@@ -71,10 +91,34 @@ impl ModelWeights {
         if !low_memory {
             for network in &mut networks {
                 network.upload(memory)?;
-                network.checkpoint = None;
+                if network.network.is_none() {
+                    network.checkpoint = None;
+                }
             }
         }
         Ok(Self { networks, low_memory })
+    }
+
+    /// The networks that LoRAs can change, with their files.
+    pub(super) fn changeable(&self) -> Vec<(Network, &Checkpoint)> {
+        let networks = self.networks.iter();
+        networks.filter_map(|stored| Some((stored.network?, stored.checkpoint.as_ref()?))).collect()
+    }
+
+    /// Puts changes in the place of those of each changeable network; those that were there.
+    pub(super) fn exchange(&mut self, changes: Vec<Changes>) -> Vec<Changes> {
+        let networks = self.networks.iter_mut().filter(|stored| stored.network.is_some());
+        let files = networks.filter_map(|stored| stored.checkpoint.as_mut());
+        files.zip(changes).map(|(file, changes)| file.change(changes)).collect()
+    }
+
+    /// Uploads what is made of these tensors of each changeable network, if the network is on the device.
+    pub(super) fn rewrite(&self, affected: &[BTreeSet<String>], memory: &mut Memory) -> Result<()> {
+        let networks = self.networks.iter().filter(|stored| stored.network.is_some());
+        for (stored, names) in networks.zip(affected) {
+            stored.rewrite(names, memory)?;
+        }
+        memory.flush()
     }
 
     /// Whether a run keeps only the weights of its present stage on the device.

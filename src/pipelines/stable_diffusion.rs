@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use super::embeddings::learn;
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
+use super::one_text::OneText;
 use super::residency::Part;
+use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::models::clip::{ClipConfig, ClipTextModel};
@@ -14,27 +17,32 @@ use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::{
-    Checkpoint, CheckpointKind, Loader, NetworkFiles, SchedulerSource, StableDiffusionFiles,
+    Checkpoint, CheckpointKind, Loader, Network, NetworkFiles, SchedulerSource, StableDiffusionFiles,
 };
 
 /// Loads the networks; what their files do not say is told from their tensors.
-pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site) -> Result<Model> {
+pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<Model> {
     let scheduler = open_scheduler(&files.scheduler)?;
-    let encoder = Opened::text_encoder(&files.text_encoder)?;
-    let tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
-    let unet = Opened::unet(&files.unet)?;
+    let mut encoder = Opened::text_encoder(&files.text_encoder)?;
+    let mut tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
+    let mut unet = Opened::unet(&files.unet)?;
     let vae = Opened::vae(&files.vae)?;
     check_fit(files, &tokenizer, &encoder.config, &unet.config, &vae.config)?;
-    let encoder = encoder.load(site, Part::Text, "text_encoder", ClipTextModel::load)?;
-    let unet = unet.load(site, Part::Network, "unet", UNet::load)?;
+    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
+    site.change(&mut [
+        (Network::Unet, &mut unet.checkpoint),
+        (Network::TextEncoder, &mut encoder.checkpoint),
+    ])?;
+    let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
+    let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
     let vae = vae.load(site, Part::Decoder, "vae", VaeDecoder::load)?;
-    let (tokenizer, encoder) = (Box::new(tokenizer), Box::new(encoder));
-    let conditioner = Conditioner::Text { tokenizer, encoder };
+    let text = OneText(TextEncoder { tokenizer, model: encoder });
+    let conditioner = Conditioner::Text(Box::new(text));
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
 }
 
-/// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for OpenCLIP's encoders (those with plain
-/// GELU) with the token of id 0.
+/// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for the encoders of `OpenCLIP` (those with
+/// plain GELU) with the token of id 0.
 pub(super) fn open_tokenizer(folder: Option<&Path>, encoder: &ClipConfig) -> Result<ClipTokenizer> {
     match (folder, encoder.hidden_act) {
         (Some(folder), _) => ClipTokenizer::open(folder),
@@ -64,7 +72,7 @@ pub(super) fn open_scheduler(source: &SchedulerSource) -> Result<SchedulerConfig
 
 /// A network whose files are open and whose shape is known; nothing of it is on the device.
 pub(super) struct Opened<C> {
-    checkpoint: Checkpoint,
+    pub(super) checkpoint: Checkpoint,
     pub(super) config: C,
 }
 
@@ -118,7 +126,7 @@ impl<C> Opened<C> {
     /// Builds the network.
     pub(super) fn load<N>(
         self,
-        site: &mut Site,
+        site: &mut Site<'_>,
         part: Part,
         name: &str,
         build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
@@ -126,10 +134,21 @@ impl<C> Opened<C> {
         let config = self.config;
         site.network(part, self.checkpoint, name, |file, loader| build(config, file, loader))
     }
+
+    /// Uploads the weights of a network that can be changed later.
+    pub(super) fn load_changeable<N>(
+        self,
+        site: &mut Site<'_>,
+        network: Network,
+        build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
+    ) -> Result<N> {
+        let config = self.config;
+        site.changeable(network, self.checkpoint, |file, loader| build(config, file, loader))
+    }
 }
 
 /// Loads the decoder of SDXL: in 32 bits where its config says that it overflows 16.
-pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site) -> Result<VaeDecoder> {
+pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>) -> Result<VaeDecoder> {
     let Opened { checkpoint, config } = vae;
     let element = if config.force_upcast { ElementType::F32 } else { site.element };
     site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {

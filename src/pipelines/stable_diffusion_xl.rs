@@ -1,38 +1,50 @@
 //! SDXL from its files: a diffusers directory, or one file.
 
+use super::embeddings::learn;
 use super::loading::Site;
 use super::model::{Conditioner, Decoder, Model};
-use super::residency::Part;
 use super::stable_diffusion::{
     Opened, blame, expect_channels, expect_tokenizer, load_xl_vae, open_scheduler, open_tokenizer,
 };
 use super::two_texts::TwoTexts;
+use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::unet::{SIZES, UNet, UNetConfig};
 use crate::models::vae::VaeConfig;
 use crate::tokenizer::ClipTokenizer;
-use crate::weights::StableDiffusionXlFiles;
+use crate::weights::{Network, StableDiffusionXlFiles};
 
 /// Loads the networks; what their files do not say is told from their tensors.
-pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site) -> Result<Model> {
+pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Result<Model> {
     let scheduler = open_scheduler(&files.scheduler)?;
     let [first, second] = &files.text_encoders;
-    let encoder = Opened::text_encoder(first)?;
-    let encoder_2 = Opened::second_text_encoder(second)?;
+    let mut encoder = Opened::text_encoder(first)?;
+    let mut encoder_2 = Opened::second_text_encoder(second)?;
     let [first, second] = files.tokenizers.each_ref().map(Option::as_deref);
-    let tokenizers = [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
-    let unet = Opened::unet(&files.unet)?;
+    let mut tokenizers =
+        [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
+    let mut unet = Opened::unet(&files.unet)?;
     let vae = Opened::xl_vae(&files.vae)?;
     check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, &vae.config)?;
 
-    let encoder = encoder.load(site, Part::Text, "text_encoder", ClipTextModel::load)?;
+    let [tokenizer, tokenizer_2] = &mut tokenizers;
+    learn(site.embeddings, &mut [(tokenizer, &mut encoder), (tokenizer_2, &mut encoder_2)])?;
+    site.change(&mut [
+        (Network::Unet, &mut unet.checkpoint),
+        (Network::TextEncoder, &mut encoder.checkpoint),
+        (Network::TextEncoder2, &mut encoder_2.checkpoint),
+    ])?;
+    let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let encoder_2 =
-        encoder_2.load(site, Part::Text, "text_encoder_2", ClipTextModel::load_with_projection)?;
-    let unet = unet.load(site, Part::Network, "unet", UNet::load)?;
+        encoder_2.load_changeable(site, Network::TextEncoder2, ClipTextModel::load_with_projection)?;
+    let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
     let vae = load_xl_vae(vae, site)?;
     let zeros_for_empty = files.force_zeros_for_empty_prompt;
-    let texts = TwoTexts { tokenizers, encoders: [encoder, encoder_2], zeros_for_empty };
+    let [tokenizer, tokenizer_2] = tokenizers;
+    let encoders =
+        [TextEncoder { tokenizer, model: encoder }, TextEncoder { tokenizer: tokenizer_2, model: encoder_2 }];
+    let texts = TwoTexts { encoders, zeros_for_empty };
     let conditioner = Conditioner::TwoTexts(Box::new(texts));
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
 }

@@ -1,85 +1,111 @@
 //! The condition of SDXL: two text encoders read the prompt, and the second makes one vector of it besides.
 
 use super::model::{Encoded, Inputs};
+use super::wording::{NOWHERE, TextEncoder, Wording, check_clip_skip, read};
 use crate::error::Result;
 use crate::gpu::recording::Recording;
-use crate::kernels::token_embedding::token_embedding;
 use crate::models::clip::ClipTextModel;
 use crate::tensor::{ElementType, Tensor};
-use crate::tokenizer::ClipTokenizer;
+use crate::tokenizer::PromptSyntax;
 
-/// A row that no table has: zeros come of it.
-const NOWHERE: u32 = u32::MAX;
-
-/// Both text encoders with their tokenizers.
+/// Both text encoders with their tokenizers, which make as many tokens.
 #[derive(Debug)]
 pub(super) struct TwoTexts {
-    pub(super) tokenizers: [ClipTokenizer; 2],
-    pub(super) encoders: [ClipTextModel; 2],
+    pub(super) encoders: [TextEncoder; 2],
     /// Whether zeros stand for an empty negative prompt, instead of what the encoders make of it.
     pub(super) zeros_for_empty: bool,
 }
 
-/// The prompts of one context, the negative one first, if there is one.
-pub(super) struct Prompts<'a> {
-    pub(super) negative: Option<&'a str>,
-    pub(super) prompt: &'a str,
-}
-
 impl TwoTexts {
-    /// Tokens of one prompt.
+    /// Tokens of one chunk.
     pub(super) fn tokens(&self) -> usize {
-        self.tokenizers[0].max_length()
+        self.encoders[0].tokenizer.max_length()
     }
 
-    /// Memory for ids of both tokenizers, the end of every prompt, and the rows of the hidden states.
-    pub(super) fn inputs(&self, copies: usize) -> Vec<Tensor> {
-        let tokens = self.tokens();
-        let shapes = [("ids", tokens), ("ids_2", tokens), ("ends", 1), ("rows", tokens)];
-        shapes.map(|(name, width)| Tensor::external(name, [copies, width], ElementType::U32)).into()
-    }
-
-    /// The values of the inputs. The second part is what did not fit, by the first tokenizer, for every prompt.
-    pub(super) fn ids(&self, prompts: &Prompts<'_>) -> Result<(Inputs, Vec<Option<String>>)> {
-        let [mut first, mut second, mut ends, mut rows] = [const { Vec::new() }; 4];
-        let mut cut = Vec::new();
-        let mut row = 0;
-        let negative = prompts.negative.map(|text| (text, self.zeros_for_empty && text.is_empty()));
-        for (text, is_zero) in negative.into_iter().chain([(prompts.prompt, false)]) {
-            let encoded = self.tokenizers[0].encode(text)?;
-            cut.push(encoded.truncated);
-            first.extend(encoded.ids);
-            let ids = self.tokenizers[1].encode(text)?.ids;
-            let end = u32::try_from(self.encoders[1].config().end_of(&ids)).unwrap_or(NOWHERE);
-            ends.push(if is_zero { NOWHERE } else { row + end });
-            for _ in 0..ids.len() {
-                rows.push(if is_zero { NOWHERE } else { row });
-                row += 1;
-            }
-            second.extend(ids);
+    /// Memory for ids of both tokenizers, their weights, the end of every prompt, and the rows of the hidden states.
+    pub(super) fn inputs(&self, wording: &Wording) -> Vec<Tensor> {
+        let mut inputs = self.encoders[0].inputs(["ids", "weights"], wording);
+        inputs.extend(self.encoders[1].inputs(["ids_2", "weights_2"], wording));
+        inputs.push(Tensor::external("ends", [wording.copies, 1], ElementType::U32));
+        if wording.has_rows(self.zeros_for_empty) {
+            let tokens = wording.chunks * self.tokens();
+            inputs.push(Tensor::external("rows", [wording.copies, tokens], ElementType::U32));
         }
-        Ok((vec![first, second, ends, rows], cut))
+        inputs
+    }
+
+    /// The values of the inputs, and what the caller should be told.
+    pub(super) fn read(
+        &self,
+        prompts: &[(&str, &str)],
+        syntax: PromptSyntax,
+        clip_skip: usize,
+    ) -> Result<(Inputs, Wording, Vec<String>)> {
+        let layers = self.encoders.iter().map(|encoder| before_last(&encoder.model));
+        check_clip_skip(clip_skip, layers.min().unwrap_or(0))?;
+        let tokenizers = self.encoders.each_ref().map(|encoder| &encoder.tokenizer);
+        let read = read(prompts, &tokenizers, syntax, clip_skip)?;
+        let wording = read.wording;
+        let mut values = Vec::new();
+        for (encoder, chunks) in self.encoders.iter().zip(&read.chunks) {
+            values.extend(encoder.values(chunks, &wording)?);
+        }
+        let is_zero =
+            |copy: usize| self.zeros_for_empty && wording.copies == 2 && copy == 0 && prompts[0].1.is_empty();
+        // The prompt as one vector is that of its first chunk.
+        let config = self.encoders[1].model.config();
+        let end = |copy: usize| {
+            let row = copy * wording.chunks * self.tokens()
+                + config.end_of(&read.chunks[1][copy].ids[..self.tokens()]);
+            if is_zero(copy) { NOWHERE } else { u32::try_from(row).unwrap_or(NOWHERE) }
+        };
+        values.push((0..wording.copies).map(end).collect());
+        if wording.has_rows(self.zeros_for_empty) {
+            values.push(wording.rows(self.tokens(), is_zero(0)));
+        }
+        Ok((values, wording, read.warnings))
     }
 
     /// Records what the U-Net reads of the inputs.
-    pub(super) fn record(&self, recording: &mut Recording, inputs: &[Tensor]) -> Result<Encoded> {
-        let [first, second, ends, rows] = inputs else { unreachable!("inputs are those of this model") };
-        let [encoder, encoder_2] = &self.encoders;
-        let states = encoder.record_penultimate(&mut recording.scope("text_encoder"), first)?; // [N, T, C]
-        let hidden_states = self.zeroed(recording, states, rows)?; // [N, T, C]
-        let recording = &mut recording.scope("text_encoder_2");
-        let states = encoder_2.record_states(recording, second)?; // [N, T, D]
-        let pooled = encoder_2.record_pooled(recording, &states.last, ends)?; // [N, P]
-        let second = self.zeroed(recording, states.penultimate, rows)?; // [N, T, D]
+    pub(super) fn record(
+        &self,
+        recording: &mut Recording,
+        inputs: &[Tensor],
+        wording: &Wording,
+    ) -> Result<Encoded> {
+        let mut inputs = inputs.iter();
+        let [first, second] = [(); 2].map(|()| {
+            let ids = inputs.next().expect("ids are among the inputs");
+            (ids, if wording.is_weighted { inputs.next() } else { None })
+        });
+        let ends = inputs.next().expect("ends are among the inputs");
+        let rows = inputs.next();
+
+        let [encoder, encoder_2] = self.encoders.each_ref().map(|encoder| &encoder.model);
+        let hidden_states = {
+            let (ids, weights) = first;
+            let scope = &mut recording.scope("text_encoder");
+            let layers = wording.layers(before_last(encoder));
+            let states = encoder.record_layers(scope, ids, &layers)?; // [N * K, T, C] each
+            let states = TextEncoder::record_weights(scope, states, weights)?; // [N * K, T, C] each
+            wording.record_context(scope, &states, rows)? // [N, K * T, C]
+        };
+
+        let (ids, weights) = second;
+        let scope = &mut recording.scope("text_encoder_2");
+        let mut layers = wording.layers(before_last(encoder_2));
+        layers.push(encoder_2.layers());
+        let mut states = encoder_2.record_layers(scope, ids, &layers)?; // [N * K, T, D] each
+        let last = states.pop().expect("as many states as layers"); // [N * K, T, D]
+        let last = encoder_2.record_final_norm(scope, &last)?; // [N * K, T, D]
+        let pooled = encoder_2.record_pooled(scope, &last, ends)?; // [N, P]
+        let states = TextEncoder::record_weights(scope, states, weights)?; // [N * K, T, D] each
+        let second = wording.record_context(scope, &states, rows)?; // [N, K * T, D]
         Ok(Encoded { hidden_states, second: Some(second), pooled: Some(pooled) })
     }
+}
 
-    /// Hidden states with zeros for those prompts that have no rows.
-    fn zeroed(&self, recording: &mut Recording, states: Tensor, rows: &Tensor) -> Result<Tensor> {
-        if !self.zeros_for_empty {
-            return Ok(states);
-        }
-        let table = states.reshape([states.shape().rows(), states.shape().channels()])?; // [N * T, C]
-        token_embedding(&mut recording.scope("zeros_for_empty"), rows, &[table], None) // [N, T, C]
-    }
+/// The number of the hidden states that enter the last layer.
+fn before_last(model: &ClipTextModel) -> usize {
+    model.layers().saturating_sub(1)
 }

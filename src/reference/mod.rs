@@ -10,6 +10,7 @@ pub mod attention;
 pub mod case;
 pub mod conv2d;
 pub mod dynamic_threshold;
+pub mod emphasis;
 pub mod forecast;
 pub mod geglu;
 pub mod group_norm;
@@ -51,6 +52,7 @@ const TWINS: &[(&str, Twin)] = &[
     ("conv2d_partial", conv2d::partial_twin),
     ("conv2d_tiled", conv2d::twin),
     ("dynamic_threshold", dynamic_threshold::twin),
+    ("emphasis", emphasis::twin),
     ("forecast", forecast::twin),
     ("geglu", geglu::twin),
     ("group_norm_apply", group_norm::apply_twin),

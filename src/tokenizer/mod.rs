@@ -3,10 +3,13 @@
 //! Sennrich, Haddow & Birch 2016, <https://arxiv.org/abs/1508.07909>; Radford et al. 2021 (CLIP),
 //! <https://arxiv.org/abs/2103.00020>. Agrees with `CLIPTokenizer` of transformers 5.
 
+mod chunks;
 mod embedded;
 mod files;
+mod syntax;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::models::bpe::BPE;
@@ -15,10 +18,14 @@ use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{SplitDelimiterBehavior, Tokenizer};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use crate::error::{Error, Result};
 use files::Files;
+
+pub use chunks::Chunks;
+pub(crate) use syntax::Parsed;
+pub use syntax::{Part, PromptSyntax, parse_weighted};
 
 /// What a prompt is cut into before bytes are paired: contractions, words, single digits, runs of other signs.
 const WORDS: &str =
@@ -33,6 +40,8 @@ pub struct ClipTokenizer {
     end: u32,
     padding: u32,
     max_length: usize,
+    /// Words of several vectors: the ids of the first and of the one behind the last.
+    words: Vec<Range<u32>>,
 }
 
 /// A prompt as token ids.
@@ -78,6 +87,48 @@ impl ClipTokenizer {
         Ok(Self { padding, ..self })
     }
 
+    /// Learns a word that becomes `count` ids of its own, one after the other, which follow those of the
+    /// vocabulary: `word`, `word_1`, …
+    ///
+    /// Agrees with `load_textual_inversion` and `maybe_convert_prompt` of diffusers, but that a word in upper case is the
+    /// whole word too, of which diffusers takes the first id only.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the word is empty, or it or one of the others is in the vocabulary already.
+    pub fn learn(&mut self, word: &str, count: usize) -> Result<()> {
+        let refuse = |problem: String| Error::option("embedding", problem);
+        if word.trim().is_empty() {
+            return Err(refuse(format!("\"{word}\" is no word")));
+        }
+        let first = self.tokenizer.get_vocab_size(true);
+        let words: Vec<String> = std::iter::once(word.to_owned())
+            .chain((1..count.max(2)).map(|number| format!("{word}_{number}")))
+            .collect();
+        if let Some(taken) = words.iter().find(|word| self.tokenizer.token_to_id(word).is_some()) {
+            return Err(refuse(format!("\"{taken}\" is in the vocabulary already: choose another word")));
+        }
+        let added =
+            words.iter().take(count).map(|word| AddedToken::from(word.as_str(), false).normalized(true));
+        let added = added.collect::<Vec<_>>();
+        self.tokenizer.add_tokens(added).map_err(|error| refuse(error.to_string()))?;
+        let ids = [first, first + count].map(u32::try_from);
+        let [Ok(first), Ok(end)] = ids else { return Err(refuse("there are too many words".to_owned())) };
+        self.words.push(first..end);
+        Ok(())
+    }
+
+    /// Ids with those that follow the first of a word.
+    fn whole_words(&self, ids: &[u32]) -> Vec<u32> {
+        let mut whole = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.words.iter().find(|word| word.start == *id) {
+                Some(word) => whole.extend(word.clone()),
+                None => whole.push(*id),
+            }
+        }
+        whole
+    }
+
     fn of_files(files: &Files) -> Result<Self> {
         let refuse = |error: tokenizers::Error| Error::config_file(&files.vocabulary_file, error.to_string());
         let begin = files.id("bos_token")?;
@@ -104,7 +155,7 @@ impl ClipTokenizer {
         tokenizer.add_tokens(files.added_tokens()).map_err(refuse)?;
         files.check_added_ids(|token| tokenizer.token_to_id(token))?;
 
-        Ok(Self { tokenizer, begin, end, padding, max_length: files.max_length })
+        Ok(Self { tokenizer, begin, end, padding, max_length: files.max_length, words: Vec::new() })
     }
 
     /// The number of ids that every prompt is encoded to, `T`: 77 for the released CLIP models.
@@ -119,14 +170,20 @@ impl ClipTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// The tokens of a text, however many, with all vectors of learned words.
+    fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| Error::option("prompt", error.to_string()))?;
+        Ok(self.whole_words(encoding.get_ids()))
+    }
+
     /// Encodes a prompt; what does not fit is cut off and given back as text.
     ///
     /// # Errors
     /// [`Error::Option`] if the tokenizer cannot read the text.
     pub fn encode(&self, prompt: &str) -> Result<Encoded> {
         let refuse = |error: tokenizers::Error| Error::option("prompt", error.to_string());
-        let encoding = self.tokenizer.encode_fast(prompt, false).map_err(refuse)?;
-        let tokens = encoding.get_ids();
+        let tokens = self.tokens(prompt)?;
         let (kept, cut) = tokens.split_at(tokens.len().min(self.max_length - 2));
         let truncated = if cut.is_empty() {
             None

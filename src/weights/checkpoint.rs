@@ -1,6 +1,6 @@
 //! Safetensors files, mapped and checked: what is in them, and where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 
 use super::Weights;
 use super::damage::{LENGTH_BYTES, explain};
+use super::lora::{Change, Changes};
 use super::names_diffusers::alternatives;
 use super::nearest::nearest;
 use super::stored::Stored;
@@ -26,12 +27,16 @@ pub(super) struct Entry {
     pub(super) end: usize,
     pub(super) stored: Stored,
     pub(super) shape: Vec<usize>,
+    /// Values behind those of the file.
+    pub(super) appended: Arc<[f32]>,
 }
 
 #[derive(Debug)]
 struct MappedFile {
     path: PathBuf,
     map: Mmap,
+    /// What the header says besides.
+    notes: HashMap<String, String>,
 }
 
 /// The tensors of one or more safetensors files, mapped into memory and not yet read.
@@ -44,6 +49,8 @@ pub struct Checkpoint {
     assumed: bool,
     /// What the file would call a tensor that is not there.
     original: Option<OriginalName>,
+    /// What is added to the values of tensors when they are read.
+    changes: Changes,
 }
 
 /// The name that a file's layout has for a tensor of today's name.
@@ -76,7 +83,7 @@ impl Checkpoint {
         for path in paths {
             add(path, &mut files, &mut entries)?;
         }
-        Ok(Self { files: Arc::new(files), entries, assumed: false, original: None })
+        Ok(Self { files: Arc::new(files), entries, assumed: false, original: None, changes: Changes::new() })
     }
 
     /// A checkpoint without files in which every tensor is taken to be there, with the shape that is asked for.
@@ -84,7 +91,13 @@ impl Checkpoint {
     /// Models built from it can be recorded and their cost counted, but they have no values to upload.
     #[must_use]
     pub fn assumed() -> Self {
-        Self { files: Arc::default(), entries: BTreeMap::new(), assumed: true, original: None }
+        Self {
+            files: Arc::default(),
+            entries: BTreeMap::new(),
+            assumed: true,
+            original: None,
+            changes: Changes::new(),
+        }
     }
 
     /// The same tensors under other names: those for which `rename` has one. Errors go on using the names in the
@@ -97,6 +110,7 @@ impl Checkpoint {
             entries: renamed.collect(),
             assumed: self.assumed,
             original: None,
+            changes: Changes::new(),
         }
     }
 
@@ -175,6 +189,10 @@ impl Checkpoint {
             .map(|(name, entry)| (name.as_str(), entry))
     }
 
+    pub(super) fn entry_mut(&mut self, found: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(found)
+    }
+
     /// The file that holds a tensor.
     pub(super) fn file_of(&self, entry: &Entry) -> &Path {
         &self.files[entry.file].path
@@ -183,6 +201,27 @@ impl Checkpoint {
     /// The values of a tensor as they lie in the file.
     pub(super) fn bytes_of(&self, entry: &Entry) -> &[u8] {
         &self.files[entry.file].map[entry.start..entry.end]
+    }
+
+    /// What the header of a file says under a key.
+    pub(super) fn note(&self, key: &str) -> Option<&str> {
+        self.files.iter().find_map(|file| file.notes.get(key)).map(String::as_str)
+    }
+
+    /// What is added to the values of a tensor, by the name that it is found by.
+    pub(super) fn changes_of(&self, found: &str) -> &[Change] {
+        self.changes.get(found).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is added to the values of tensors.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// From now on these changes are added to the values when they are read, in the place of those before, which come
+    /// back.
+    pub(crate) fn change(&mut self, changes: Changes) -> Changes {
+        std::mem::replace(&mut self.changes, changes)
     }
 
     /// Tensors that a layer could read: floating point, and not the position ids that some files store so.
@@ -274,10 +313,12 @@ fn add(path: &Path, files: &mut Vec<MappedFile>, entries: &mut BTreeMap<String, 
             end: data + info.data_offsets.1,
             stored,
             shape: info.shape.clone(),
+            appended: Arc::default(),
         };
         entries.insert(name, entry);
     }
-    files.push(MappedFile { path: path.to_owned(), map });
+    let notes = metadata.metadata().clone().unwrap_or_default();
+    files.push(MappedFile { path: path.to_owned(), map, notes });
     Ok(())
 }
 

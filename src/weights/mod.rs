@@ -6,6 +6,8 @@
 mod checkpoint;
 mod damage;
 mod directory;
+mod embedding;
+mod lora;
 mod model_files;
 mod names_diffusers;
 pub mod names_latent_diffusion;
@@ -19,6 +21,7 @@ mod pickles;
 mod recognition;
 mod replacements;
 mod single_file;
+mod source;
 mod stable_diffusion;
 mod stored;
 
@@ -27,6 +30,10 @@ use std::fmt::Display;
 
 pub use checkpoint::Checkpoint;
 pub use directory::{Component, NetworkFiles};
+pub use embedding::Embedding;
+pub(crate) use embedding::Word;
+pub use lora::Lora;
+pub(crate) use lora::{Changes, LoraFiles, Network};
 pub use model_files::{ModelFiles, ModelKind, Original};
 pub use packing::Pending;
 pub use recognition::CheckpointKind;

@@ -20,7 +20,8 @@ const PIXEL_PIPELINES: [&str; 3] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipelin
 
 /// What is looked for, for a path that holds none of it.
 const SUPPORTED: &str = "a diffusers directory (model_index.json with StableDiffusionPipeline, \
-    StableDiffusionXLPipeline, LDMPipeline, DDPMPipeline or DDIMPipeline), or an original checkpoint (one .safetensors file: Stable Diffusion 1, 2 or XL; with its \
+    StableDiffusionXLPipeline, LDMPipeline, DDPMPipeline or DDIMPipeline), or an original checkpoint \
+    (one .safetensors file: Stable Diffusion 1, 2 or XL; with its \
     .yaml beside it: latent diffusion on ImageNet classes, or ermongroup/ddim)";
 
 /// What a model makes pictures from.
@@ -174,7 +175,7 @@ fn directory(root: &Path, replacements: &Replacements) -> Result<ModelFiles> {
     let entries = read_object(&index)?;
     let of_diffusion = Directory { root, index: &index, entries: &entries, vae: replacements.vae.as_deref() };
     match entries.get("_class_name").and_then(Value::as_str) {
-        Some("StableDiffusionPipeline") => {
+        Some("StableDiffusionPipeline" | "LatentConsistencyModelPipeline") => {
             Ok(ModelFiles::StableDiffusion(Box::new(StableDiffusionFiles::find(&of_diffusion)?)))
         }
         Some("StableDiffusionXLPipeline") => {
@@ -247,7 +248,8 @@ fn original_file(weights: &Path, replacements: &Replacements) -> Result<ModelFil
         None => {
             let problem = "is not a model by the names of its tensors: looked for model.diffusion_model.* with \
                 cond_stage_model.transformer.* (Stable Diffusion 1), cond_stage_model.model.* (2), \
-                conditioner.embedders.* (XL) or cond_stage_model.embedding.* (latent diffusion on classes), and temb.dense.* (ermongroup/ddim)";
+                conditioner.embedders.* (XL) or cond_stage_model.embedding.* (latent diffusion on classes), and \
+                temb.dense.* (ermongroup/ddim)";
             Err(Error::weights_file(weights, problem))
         }
     }

@@ -187,9 +187,10 @@ pub fn averaged(name: &str) -> Option<String> {
     Some(format!("model_ema.{}", name.strip_prefix("model.")?.replace('.', "")))
 }
 
-fn split_number(name: &str) -> Option<(usize, &str)> {
+/// `12.rest` as its two parts; no network has blocks beyond 16 bits.
+pub(super) fn split_number(name: &str) -> Option<(usize, &str)> {
     let (number, rest) = name.split_once('.')?;
-    Some((number.parse().ok()?, rest))
+    Some((number.parse::<u16>().ok()?.into(), rest))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Names of OpenCLIP's text encoders, which Stable Diffusion 2 and XL have in their single files, and those of
+//! Names of `OpenCLIP`'s text encoders, which Stable Diffusion 2 and XL have in their single files, and those of
 //! transformers.
 //!
-//! OpenCLIP keeps the projections to queries, keys and values in one tensor, and its last projection the other way
+//! `OpenCLIP` keeps the projections to queries, keys and values in one tensor, and its last projection the other way
 //! round; see [`Checkpoint::open_text_encoder`](super::Checkpoint::open_text_encoder).
 
 /// Parts of a layer, there and in transformers.

@@ -14,13 +14,13 @@ pub fn unet(name: &str, levels: usize) -> Option<String> {
         "norm_out" => Some(format!("conv_norm_out.{rest}")),
         "temb" => {
             let (number, leaf) = rest.strip_prefix("dense.")?.split_once('.')?;
-            let number: usize = number.parse().ok()?;
+            let number = usize::from(number.parse::<u16>().ok()?);
             (number < 2).then(|| format!("time_embedding.linear_{}.{leaf}", number + 1))
         }
         "mid" => Some(format!("mid_block.{}", middle(rest)?)),
         "down" | "up" => {
             let (level, rest) = rest.split_once('.')?;
-            let level: usize = level.parse().ok()?;
+            let level = usize::from(level.parse::<u16>().ok()?);
             let number = if part == "up" { levels.checked_sub(1)?.checked_sub(level)? } else { level };
             Some(format!("{part}_blocks.{number}.{}", block(rest)?))
         }

@@ -68,7 +68,7 @@ impl Checkpoint {
         Ok(if file.starts(OPEN_CLIP) { file.open_clip(OPEN_CLIP, |_| false) } else { file })
     }
 
-    /// One of OpenCLIP's text encoders without the tensors that are `left_out`.
+    /// One of `OpenCLIP`'s text encoders without the tensors that are `left_out`.
     fn open_clip(&self, prefix: &'static str, left_out: impl Fn(&str) -> bool) -> Self {
         let own = |name: &str| {
             let name = name.strip_prefix(prefix).filter(|name| !left_out(name))?;

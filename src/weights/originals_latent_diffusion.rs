@@ -5,7 +5,7 @@
 //! [`names_latent_diffusion`]: super::names_latent_diffusion
 
 use super::names_diffusers::ATTENTION_OF_ORIGINAL;
-use super::names_latent_diffusion::RESNET;
+use super::names_latent_diffusion::{RESNET, split_number};
 
 /// A tensor of the U-Net, whose down blocks have `layers` residual blocks; `up_attention` says for every level,
 /// from the outermost, whether its up block has attention.
@@ -32,7 +32,7 @@ pub fn unet(name: &str, layers: usize, up_attention: &[bool]) -> Option<String> 
             _ => return None,
         },
         "down_blocks" => {
-            let (level, rest) = number(rest)?;
+            let (level, rest) = split_number(rest)?;
             let first = 1 + level * (layers + 1);
             match place(rest)? {
                 ("resnets", layer, leaf) => format!("input_blocks.{}.0.{}", first + layer, resnet(leaf)?),
@@ -44,7 +44,7 @@ pub fn unet(name: &str, layers: usize, up_attention: &[bool]) -> Option<String> 
             }
         }
         "up_blocks" => {
-            let (block, rest) = number(rest)?;
+            let (block, rest) = split_number(rest)?;
             let first = block * (layers + 1);
             match place(rest)? {
                 ("resnets", layer, leaf) => format!("output_blocks.{}.0.{}", first + layer, resnet(leaf)?),
@@ -82,7 +82,7 @@ pub fn autoencoder(name: &str, levels: usize) -> Option<String> {
             _ => return None,
         },
         "down_blocks" | "up_blocks" => {
-            let (block, rest) = number(rest)?;
+            let (block, rest) = split_number(rest)?;
             let level = if part == "up_blocks" { levels.checked_sub(block + 1)? } else { block };
             let inner = match place(rest)? {
                 ("resnets", number, leaf) => format!("block.{number}.{}", shortcut(leaf)),
@@ -112,11 +112,27 @@ fn attention(name: &str) -> Option<String> {
 /// `resnets.1.conv1.weight` as its three parts.
 fn place(name: &str) -> Option<(&str, usize, &str)> {
     let (list, rest) = name.split_once('.')?;
-    let (number, leaf) = number(rest)?;
+    let (number, leaf) = split_number(rest)?;
     Some((list, number, leaf))
 }
 
-fn number(name: &str) -> Option<(usize, &str)> {
-    let (number, rest) = name.split_once('.')?;
-    Some((number.parse().ok()?, rest))
+#[cfg(test)]
+mod tests {
+    use super::{autoencoder, unet};
+
+    #[test]
+    fn numbers_beyond_any_network_are_no_names() {
+        for name in
+            ["down_blocks.18331877777777777777", "mid_block.resnets.18331877777777777777", "up_blocks.65536"]
+        {
+            assert_eq!(unet(&format!("{name}.resnets.0.conv1.weight"), 2, &[]), None, "{name}");
+            assert_eq!(autoencoder(&format!("decoder.{name}.resnets.0.conv1.weight"), 2), None, "{name}");
+        }
+        let found = unet("mid_block.resnets.1.conv1.weight", 2, &[]);
+        assert_eq!(
+            found.as_deref(),
+            Some("model.diffusion_model.middle_block.2.in_layers.2.weight"),
+            "a small one"
+        );
+    }
 }

@@ -1,14 +1,14 @@
 //! From the bytes of a checkpoint to the bytes that kernels read: converted, transposed, in bounded chunks.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::checkpoint::Checkpoint;
-use super::stored::Stored;
-use crate::error::{Error, Result};
+use super::source::Source;
+use crate::error::Result;
 use crate::tensor::{ElementType, Tensor};
 
 #[cfg(target_endian = "big")]
@@ -58,13 +58,18 @@ pub(super) enum Layout {
 }
 
 impl Pending {
+    /// Whether it is made of one of these tensors of the file.
+    pub(crate) fn reads_one_of(&self, names: &BTreeSet<String>) -> bool {
+        self.parts.iter().any(|part| part.name.as_ref().is_some_and(|name| names.contains(name)))
+    }
+
     /// Converts the values and hands them to `sink`, with their byte offset in the tensor.
     ///
     /// Chunks are at most 16 MiB and cover the tensor once, in any order.
     /// Offsets are multiples of four, and so are all lengths but perhaps that of the chunk that ends the tensor.
     ///
     /// # Errors
-    /// [`Error::Weights`] if a value is not finite, or too large for the tensor's element type;
+    /// [`Error::Weights`](crate::Error::Weights) if a value is not finite, or too large for the tensor's element type;
     /// what `sink` returns, otherwise.
     pub fn write(
         &self,
@@ -95,22 +100,6 @@ impl Pending {
             }
             Layout::Transposed { inputs, taps } => pack_transposed::<P>(&sources, inputs, taps, sink),
         }
-    }
-}
-
-impl Checkpoint {
-    /// All values of a tensor, in the order of the file; for small ones.
-    ///
-    /// # Errors
-    /// [`Error::Weights`] if it is not there, or no layer could read it.
-    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
-        let source = Source::new(self, name)?;
-        if let Some(problem) = source.stored.problem() {
-            return Err(self.problem(name, problem));
-        }
-        let mut values = vec![0.0; source.shape.iter().product()];
-        source.decode(0, &mut values);
-        Ok(values)
     }
 }
 
@@ -243,51 +232,7 @@ impl<P: Packed> Tile<P> {
     }
 }
 
-/// One tensor of a file, as it is read.
-struct Source<'a> {
-    file: &'a Path,
-    name: &'a str,
-    shape: &'a [usize],
-    stored: Stored,
-    bytes: &'a [u8],
-}
-
-impl<'a> Source<'a> {
-    fn new(checkpoint: &'a Checkpoint, name: &str) -> Result<Self> {
-        let (_, entry) = checkpoint.find(name).ok_or_else(|| checkpoint.missing(name))?;
-        Ok(Self {
-            file: checkpoint.file_of(entry),
-            name: &entry.name,
-            shape: &entry.shape,
-            stored: entry.stored,
-            bytes: checkpoint.bytes_of(entry),
-        })
-    }
-
-    fn decode(&self, start: usize, values: &mut [f32]) {
-        let size = self.stored.bytes();
-        self.stored.decode(&self.bytes[start * size..][..values.len() * size], values);
-    }
-
-    fn refuse(&self, start: usize, values: &[f32], largest: f32) -> Error {
-        let (index, value) = values
-            .iter()
-            .enumerate()
-            .find(|(_, value)| !fits(**value, largest))
-            .map_or((0, f32::NAN), |(index, value)| (index, *value));
-        let position = position(start + index, self.shape);
-        let problem = if value.is_nan() {
-            format!("holds a value that is not finite (NaN) at {position:?}")
-        } else if value.is_infinite() {
-            format!("holds a value that is not finite (infinity) at {position:?}")
-        } else {
-            format!("holds {value} at {position:?}, beyond {largest}, the largest f16: use f32")
-        };
-        Error::weights(self.file, self.name, problem)
-    }
-}
-
-fn fits(value: f32, largest: f32) -> bool {
+pub(super) fn fits(value: f32, largest: f32) -> bool {
     value.abs() <= largest
 }
 
@@ -309,20 +254,6 @@ fn read<P: Packed>(
     }
     P::pack(values, target);
     Ok(())
-}
-
-fn position(mut index: usize, shape: &[usize]) -> Vec<usize> {
-    let mut position: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|extent| {
-            let along = index % extent;
-            index /= extent;
-            along
-        })
-        .collect();
-    position.reverse();
-    position
 }
 
 /// An element type that kernels read.
@@ -347,14 +278,7 @@ impl Packed for f16 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHUNK_BYTES, inputs_per_batch, position};
-
-    #[test]
-    fn positions_count_the_last_extent_fastest() {
-        assert_eq!(position(0, &[2, 3]), [0, 0], "the first value");
-        assert_eq!(position(5, &[2, 3]), [1, 2], "the last value");
-        assert_eq!(position(0, &[]), [0; 0], "a scalar has no position");
-    }
+    use super::{CHUNK_BYTES, inputs_per_batch};
 
     #[test]
     fn batches_are_bounded_and_aligned() {

@@ -60,7 +60,16 @@ impl CheckpointKind {
         if starts("scaled_fp8") || ends(".scale_weight") || ends(".weight_scale") {
             return Some(Self::Scaled8Bit);
         }
-        if starts("lora_") || holds(".lora_down.") || holds(".lora_A.") || holds(".lora.down.") {
+        let lora = [
+            ".lora_down.",
+            ".lora_A.",
+            ".lora.down.",
+            "_lora.down.",
+            ".lora_linear_layer.",
+            ".hada_w1_",
+            ".lokr_w",
+        ];
+        if starts("lora_") || lora.iter().any(|part| holds(part)) {
             return Some(Self::Lora);
         }
         if starts("control_model.") || starts("controlnet_") || starts("input_hint_block.") {
@@ -159,6 +168,10 @@ impl CheckpointKind {
             }
             Self::Vae => "which is a part of a model: give it as the VAE (--vae) of a model",
             Self::UNet => "which is a part of a model: expected the whole checkpoint in one file",
+            Self::Lora => "and is no model itself: give it as a LoRA (--lora) of a model",
+            Self::TextualInversion => {
+                "and is no model itself: give it as an embedding (--embedding) of a model"
+            }
             Self::Scaled8Bit => "which are not supported: plain F8_E4M3 and F8_E5M2 are",
             _ => "which is not supported yet",
         }

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 
 /// A norm of the last transformer of Stable Diffusion 2: its values spread in models that predict the velocity.
 const VELOCITY_NORM: &str = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias";
-/// Above this standard deviation of [`VELOCITY_NORM`] a model predicts the velocity; the released ones lie on both sides.
+/// Above this standard deviation of [`VELOCITY_NORM`] a model predicts the velocity; the released ones lie on both
+/// sides.
 const VELOCITY_SPREAD: f32 = 0.09;
 
 /// One file and what takes the place of parts of it.
@@ -93,8 +94,8 @@ impl SingleFile<'_> {
             velocity = self.spreads()?;
             let found = if velocity { "the velocity (v_prediction)" } else { "the noise (epsilon)" };
             warnings.push(format!(
-                "{} does not say what its U-Net predicts: {found} is assumed, by the values of one of its norms; if the \
-                pictures are noise, give a directory with the right scheduler/scheduler_config.json (--config)",
+                "{} does not say what its U-Net predicts: {found} is assumed, by the values of one of its norms; \
+                if the pictures are noise, give a directory with the right scheduler/scheduler_config.json (--config)",
                 self.path.display()
             ));
         }

@@ -48,6 +48,20 @@ impl Stored {
         Some(format!("{kind} as {dtype:?}; supported are F32, F16, BF16, F8_E4M3 and F8_E5M2"))
     }
 
+    /// The one value of these bytes, where it is a whole number or has 64 bits.
+    pub(super) fn single(self, bytes: &[u8]) -> Option<f64> {
+        let Self::Other(dtype) = self else { return None };
+        match dtype {
+            Dtype::I64 => {
+                let value = i32::try_from(i64::from_le_bytes(bytes.try_into().ok()?)).ok()?;
+                Some(f64::from(value))
+            }
+            Dtype::I32 => Some(f64::from(i32::from_le_bytes(bytes.try_into().ok()?))),
+            Dtype::F64 => Some(f64::from_le_bytes(bytes.try_into().ok()?)).filter(|value| value.is_finite()),
+            _ => None,
+        }
+    }
+
     /// Bytes of one value that layers can read.
     pub(super) const fn bytes(self) -> usize {
         match self {

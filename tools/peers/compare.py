@@ -321,7 +321,7 @@ def compare(options, peers, runner):
         return
     folder = options.record / "-".join(re.findall("[a-z0-9]+", device.lower()))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{begun:%Y-%m-%d}-peers.csv"
+    path = folder / f"{begun:%Y-%m-%d}-peers-{options.elements.replace(' ', '-')}.csv"
     path.write_text(report.csv(header))
     print(f"wrote {path}")
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use deepcache::models::latent_diffusion::{IMAGENET_CLASSES, find_imagenet_class};
+use deepcache::pipelines::Request;
 use deepcache::weights::ModelKind;
 use deepcache::{Error, Result};
 
@@ -13,6 +14,17 @@ pub(crate) struct Conditions {
     /// What the picture does not show.
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
+
+    /// How prompts are read. plain: as diffusers, brackets are text, and what does not fit (75 tokens) is cut off with a
+    /// warning. weighted: (word:1.3), (word) and [word] weigh words, BREAK starts a new chunk, \\( stands for a
+    /// bracket, and prompts may be of any length.
+    #[arg(long, value_name = "NAME", default_value = "plain")]
+    prompt_syntax: String,
+
+    /// Leave out so many layers at the end of the text encoder when the prompt is read, as `clip_skip` of diffusers does;
+    /// programs that count from 1 call this N+1.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    clip_skip: usize,
 
     /// The class that the picture shows, for a class-conditional model: a number, or an ImageNet name such as "golden
     /// retriever". May be given several times.
@@ -24,6 +36,11 @@ impl Conditions {
     /// The negative prompt.
     pub(crate) fn negative_prompt(&self) -> String {
         self.negative_prompt.clone().unwrap_or_default()
+    }
+
+    /// The request with what it says about prompts.
+    pub(crate) fn worded(&self, request: Request) -> Result<Request> {
+        Ok(Request { prompt_syntax: self.prompt_syntax.parse()?, clip_skip: self.clip_skip, ..request })
     }
 
     /// The numbers of the classes; at least one.

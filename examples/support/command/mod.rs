@@ -5,6 +5,7 @@
 mod branches;
 mod condition;
 mod folder;
+mod hub;
 mod kept;
 mod model;
 mod progress;

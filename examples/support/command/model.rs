@@ -1,5 +1,6 @@
 //! Which model, and on which device.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use deepcache::pipelines::{DiffusionPipeline, LoadOptions, Planner, StorageType}
 use deepcache::weights::{ModelFiles, ModelKind, Replacements};
 use deepcache::{Error, Result};
 
-use super::kept;
+use super::{hub, kept};
 
 /// The model that stands beside the examples: small, really trained, 128x128 pictures of coloured shapes.
 const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
@@ -17,10 +18,14 @@ const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
 /// The model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct ModelOptions {
-    /// The model: a directory of the diffusers layout (Stable Diffusion v1, v2, XL, latent diffusion, DDPM), Stable
+    /// The model: a name on the Hugging Face hub (owner/name or owner/name@revision) where there is no such path, which is
+    /// fetched into the hub's usual cache; a directory of the diffusers layout (Stable Diffusion v1, v2, XL, latent diffusion, DDPM), Stable
     /// Diffusion in one file (.safetensors), or another original checkpoint with its YAML file beside it.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_MODEL, hide_default_value = true)]
     pub(crate) model: PathBuf,
+
+    #[arg(skip)]
+    found: OnceCell<PathBuf>,
 
     /// Another VAE: a .safetensors file, or a directory with one.
     #[arg(long, value_name = "PATH")]
@@ -30,6 +35,15 @@ pub(crate) struct ModelOptions {
     /// configuration.
     #[arg(long, value_name = "DIRECTORY")]
     config: Option<PathBuf>,
+
+    /// A LoRA, LoHa or `LoKr` for a Stable Diffusion model, with its weight if that is not 1; may be given several times.
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub(crate) lora: Vec<String>,
+
+    /// A textual inversion for a Stable Diffusion model, and the word of the prompt that it stands for, if that is not the
+    /// one that the file names; may be given several times.
+    #[arg(long, value_name = "FILE[:TOKEN]")]
+    pub(crate) embedding: Vec<String>,
 
     /// The GPU, by its number or a part of its name, as --list-devices shows them.
     #[arg(long, value_name = "NAME", help_heading = "Device")]
@@ -53,9 +67,10 @@ impl ModelOptions {
     /// Opens the GPU and loads the model, with what this machine keeps for them.
     pub(crate) fn load(&self) -> Result<DiffusionPipeline> {
         let options = self.load_options()?;
+        let path = self.path()?;
         let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
         kept::keep_pipelines(&gpu);
-        let mut pipeline = DiffusionPipeline::load_on(gpu, &self.model, &options)?;
+        let mut pipeline = DiffusionPipeline::load_on(gpu, path, &options)?;
         for warning in pipeline.warnings() {
             eprintln!("warning: {warning}");
         }
@@ -74,13 +89,24 @@ impl ModelOptions {
     /// What is checked before anything is read.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
+        let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (device, replacements) = (self.device.clone(), self.replacements());
-        Ok(LoadOptions { device, storage, replacements, low_memory: self.low_memory })
+        let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        Ok(LoadOptions { device, storage, replacements, loras, embeddings, low_memory: self.low_memory })
     }
 
     /// What the model makes pictures from, told from its files.
     pub(crate) fn kind(&self) -> Result<ModelKind> {
-        Ok(ModelFiles::open_with(&self.model, &self.replacements())?.kind())
+        Ok(ModelFiles::open_with(self.path()?, &self.replacements())?.kind())
+    }
+
+    /// Where the model is; it is fetched if it is a name on the hub, the first time.
+    fn path(&self) -> Result<&Path> {
+        if let Some(path) = self.found.get() {
+            return Ok(path);
+        }
+        let path = hub::find(&self.model)?;
+        Ok(self.found.get_or_init(|| path))
     }
 
     fn replacements(&self) -> Replacements {

@@ -13,7 +13,7 @@ const EPSILON: f32 = 1e-5;
 impl ClipConfig {
     /// The shape of a text encoder of Stable Diffusion 1, 2 or XL from its tensors, under the names of transformers.
     /// What tensors do not tell is what CLIP ViT-L/14 has: heads of 64 channels, and "quick" GELU; or, where the
-    /// file has OpenCLIP's names, plain GELU.
+    /// file has `OpenCLIP`'s names, plain GELU.
     ///
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights) if a tensor is missing that must be there, or is of a shape that

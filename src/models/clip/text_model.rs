@@ -1,6 +1,6 @@
 //! transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::recording::Recording;
 use crate::kernels::token_embedding::token_embedding;
 use crate::models::clip::ClipConfig;
@@ -40,7 +40,7 @@ impl ClipTextModel {
     /// Builds the model of a checkpoint; values are uploaded afterwards from the loader's list.
     ///
     /// # Errors
-    /// [`Error::Weights`](crate::Error::Weights) if a tensor is missing or has another shape than the config says.
+    /// [`Error::Weights`] if a tensor is missing or has another shape than the config says.
     pub fn load(config: ClipConfig, checkpoint: &Checkpoint, loader: &mut Loader) -> Result<Self> {
         let root = checkpoint.root().child("text_model");
         let channels = config.hidden_size;
@@ -96,7 +96,7 @@ impl ClipTextModel {
     /// The hidden states between the layers are marked `hidden_states.0`, `hidden_states.1`, …
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if there are more tokens than positions.
+    /// [`Error::Shape`] if there are more tokens than positions.
     pub fn record(&self, recording: &mut Recording, ids: &Tensor) -> Result<Tensor> {
         self.record_states(recording, ids).map(|states| states.last) // [N, T, C]
     }
@@ -106,29 +106,59 @@ impl ClipTextModel {
     /// # Errors
     /// As [`record`](Self::record).
     pub fn record_states(&self, recording: &mut Recording, ids: &Tensor) -> Result<TextStates> {
-        let penultimate = self.record_penultimate(recording, ids)?; // [N, T, C]
-        let mut tokens = penultimate.clone();
-        if let Some(layer) = self.layers.last() {
-            tokens = layer.record(recording, &tokens)?; // [N, T, C]
-            recording.scope(&format!("hidden_states.{}", self.layers.len())).mark(&tokens);
-        }
-        let last = self.final_norm.record(recording, &tokens)?; // [N, T, C]
-        Ok(TextStates { penultimate, last })
+        let count = self.layers.len();
+        let states = self.record_layers(recording, ids, &[count.saturating_sub(1), count])?; // [N, T, C] each
+        let last = self.record_final_norm(recording, &states[1])?; // [N, T, C]
+        Ok(TextStates { penultimate: states[0].clone(), last })
     }
 
-    /// Records all layers but the last: what would enter it, `[N, T, C]`.
+    /// Records the hidden states of these numbers, `[N, T, C]` each, and no layer above the highest: 0 is what enters
+    /// the first layer, `n` what leaves the n-th, without the final norm. transformers' `hidden_states`.
     ///
     /// # Errors
-    /// As [`record`](Self::record).
-    pub fn record_penultimate(&self, recording: &mut Recording, ids: &Tensor) -> Result<Tensor> {
+    /// [`Error::Shape`] if there are more tokens than positions, or not so many layers.
+    pub fn record_layers(
+        &self,
+        recording: &mut Recording,
+        ids: &Tensor,
+        numbers: &[usize],
+    ) -> Result<Vec<Tensor>> {
+        let highest = numbers.iter().copied().max().unwrap_or(0);
+        if highest > self.layers.len() {
+            return Err(Error::Shape {
+                operation: "text_encoder",
+                tensor: "hidden_states".to_owned(),
+                expected: format!("a number up to {}", self.layers.len()),
+                found: highest.to_string(),
+            });
+        }
         let mut tokens = self.embedding.record(recording, ids)?; // [N, T, C]
         recording.scope("hidden_states.0").mark(&tokens);
-        let layers = self.layers.len().saturating_sub(1);
-        for (number, layer) in (1..).zip(&self.layers[..layers]) {
+        let mut states = vec![tokens.clone(); numbers.len()];
+        for (number, layer) in (1..=highest).zip(&self.layers) {
             tokens = layer.record(recording, &tokens)?; // [N, T, C]
             recording.scope(&format!("hidden_states.{number}")).mark(&tokens);
+            for (state, wanted) in states.iter_mut().zip(numbers) {
+                if *wanted == number {
+                    *state = tokens.clone();
+                }
+            }
         }
-        Ok(tokens)
+        Ok(states)
+    }
+
+    /// Records the norm behind the last layer, of hidden states `[N, T, C]` of any layer.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the channels are not those of the model.
+    pub fn record_final_norm(&self, recording: &mut Recording, states: &Tensor) -> Result<Tensor> {
+        self.final_norm.record(recording, states) // [N, T, C]
+    }
+
+    /// Number of transformer layers.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.layers.len()
     }
 
     /// Records the prompts as one vector each, `[N, P]`, from their last hidden states and `ends`, `[N, 1]` (u32): for
@@ -137,7 +167,7 @@ impl ClipTextModel {
     /// Without a projection, the hidden state itself: transformers' `pooler_output`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
+    /// [`Error::Shape`] if the tensors do not fit.
     pub fn record_pooled(&self, recording: &mut Recording, last: &Tensor, ends: &Tensor) -> Result<Tensor> {
         let (rows, channels) = (last.shape().rows(), last.shape().channels());
         let table = last.reshape([rows, channels])?; // [N * T, C]

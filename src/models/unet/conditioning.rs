@@ -72,6 +72,7 @@ pub struct Conditioning {
     /// Frequencies of the sinusoids: `[C/2]`, f32.
     pub(super) frequencies: Tensor,
     pub(super) text_time: Option<TextTime>,
+    pub(super) guidance: Option<[Tensor; 2]>,
     /// Whether every image has time projections of its own: `[S * N, C]`.
     pub(super) per_image: bool,
 }
@@ -85,6 +86,15 @@ impl Conditioning {
     #[must_use]
     pub fn text_time(&self) -> Option<&TextTime> {
         self.text_time.as_ref()
+    }
+
+    /// What a network that reads the guidance scale needs, f32, each written once: the scale less 1, times 1000, for
+    /// every call, `[S]`, and [`UNet::guidance_frequencies`](super::UNet::guidance_frequencies), `[K / 2]`.
+    ///
+    /// Agrees with `diffusers.LatentConsistencyModelPipeline.get_guidance_scale_embedding`.
+    #[must_use]
+    pub fn guidance(&self) -> Option<&[Tensor; 2]> {
+        self.guidance.as_ref()
     }
 
     /// The row of the tables that belongs to the current step: `[1]`, u32. Written before each play.
@@ -109,6 +119,7 @@ impl Conditioning {
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let text_time = self.text_time.iter().flat_map(TextTime::tensors);
         let own = [&self.step, &self.timesteps, &self.frequencies];
-        self.keys_values.iter().chain(&self.times).chain(own).chain(text_time)
+        let guidance = self.guidance.iter().flatten();
+        self.keys_values.iter().chain(&self.times).chain(own).chain(text_time).chain(guidance)
     }
 }

@@ -9,7 +9,7 @@ use crate::kernels::conv2d::{Conv2dConfig, Padding};
 use crate::kernels::group_norm::GroupNormConfig;
 use crate::kernels::timestep_embedding::{TimestepEmbeddingConfig, frequencies};
 use crate::models::unet::UNetConfig;
-use crate::nn::{Convolution, GroupNorm, ImageEmbeddings, TextTimeEmbedding, TimestepEmbedding};
+use crate::nn::{Additions, Convolution, GroupNorm, ImageEmbeddings, TextTimeEmbedding, TimestepEmbedding};
 use crate::tensor::{ElementType, Tensor};
 use crate::weights::{Checkpoint, Loader};
 
@@ -58,7 +58,8 @@ impl UNet {
         let three = Conv2dConfig { kernel: [3, 3], stride: 1, padding: Padding::same(1) };
         let time = TimestepEmbeddingConfig { flip_sin_to_cos: config.flip_sin_to_cos };
         let width = [first, config.time_embedding_channels];
-        let time_embedding = TimestepEmbedding::load(&root, loader, "time_embedding", width, time)?;
+        let time_embedding =
+            TimestepEmbedding::load(&root, loader, "time_embedding", width, config.guidance_channels, time)?;
         let text_time = match &config.text_time {
             Some(inputs) => {
                 let width = [inputs.input_channels, config.time_embedding_channels];
@@ -121,6 +122,13 @@ impl UNet {
             .map_or_else(Vec::new, |sizes| frequencies(sizes.time_channels, self.config.freq_shift))
     }
 
+    /// The values of the second of [`Conditioning::guidance`]; none for a network that does not read the guidance
+    /// scale.
+    #[must_use]
+    pub fn guidance_frequencies(&self) -> Vec<f32> {
+        self.config.guidance_channels.map_or_else(Vec::new, |channels| frequencies(channels, 1.0))
+    }
+
     /// Memory for what is computed once per run: `batch` images (both guidance halves counted), prompts of
     /// `tokens` tokens, `steps` timesteps.
     #[must_use]
@@ -143,6 +151,10 @@ impl UNet {
             timesteps: Tensor::external("timesteps", [steps], ElementType::F32),
             frequencies: Tensor::external("frequencies", [half], ElementType::F32),
             text_time,
+            guidance: self.config.guidance_channels.map(|channels| {
+                let scales = Tensor::external("guidance_scales", [steps], ElementType::F32);
+                [scales, Tensor::external("guidance_frequencies", [channels / 2], ElementType::F32)]
+            }),
             per_image: rows > steps,
         }
     }
@@ -178,8 +190,10 @@ impl UNet {
         let images = images.as_ref().zip(conditioning.text_time.as_ref());
         let images =
             images.map(|(embeddings, text_time)| ImageEmbeddings { embeddings, rows: &text_time.rows });
+        let guidance = conditioning.guidance.as_ref().map(|[scales, frequencies]| [scales, frequencies]);
         let (timesteps, frequencies) = (&conditioning.timesteps, &conditioning.frequencies);
-        let embeddings = self.time_embedding.record(recording, timesteps, frequencies, images)?; // [S, D]
+        let additions = Additions { guidance, images };
+        let embeddings = self.time_embedding.record(recording, timesteps, frequencies, additions)?; // [S, D]
         let mut outcome = Ok(());
         self.visit(|block, layer| {
             let recording = &mut recording.scope(block);

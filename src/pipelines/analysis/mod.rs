@@ -133,7 +133,7 @@ fn subject(unet: &UNetConfig, prepared: &Prepared) -> ProfileSubject {
         layers_per_block: unet.layers_per_block,
         scheduler: prepared.scheduler.name().to_owned(),
         timesteps: prepared.trajectory.timesteps.clone(),
-        guided: prepared.guidance.is_some(),
+        guided: prepared.guidance.is_free(),
     }
 }
 

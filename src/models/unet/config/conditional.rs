@@ -38,6 +38,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<UNetConfig> {
         heads: heads(reader, levels)?,
         transformer_layers: transformer_layers(reader, levels)?,
         text_time: text_time(reader)?,
+        guidance_channels: guidance_channels(reader)?,
         cross_attention_dim: Some(context_channels(reader, levels)?),
         norm_num_groups,
         middle_norm_num_groups: norm_num_groups,
@@ -50,7 +51,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<UNetConfig> {
     })
 }
 
-/// Keys that make another network of it; image prompts, LCM and class labels among them.
+/// Keys that make another network of it; image prompts and class labels among them.
 fn refuse_other_networks(reader: &mut ConfigReader, channels: &[usize]) -> Result<()> {
     for key in [
         "class_embed_type",
@@ -60,7 +61,6 @@ fn refuse_other_networks(reader: &mut ConfigReader, channels: &[usize]) -> Resul
         "reverse_transformer_layers_per_block",
         "time_embedding_act_fn",
         "timestep_post_act",
-        "time_cond_proj_dim",
         "cross_attention_norm",
     ] {
         reader.only(key, &[])?;
@@ -96,6 +96,20 @@ fn transformer_layers(reader: &mut ConfigReader, levels: usize) -> Result<Vec<us
         None => Ok(layers),
         Some(count) => Err(reader.refuse(KEY, format!("found {count}, supported are at most 64"))),
     }
+}
+
+/// Channels of the sinusoids of the guidance scale.
+fn guidance_channels(reader: &mut ConfigReader) -> Result<Option<usize>> {
+    const KEY: &str = "time_cond_proj_dim";
+    if !reader.has(KEY) {
+        reader.only(KEY, &[])?;
+        return Ok(None);
+    }
+    let channels = reader.required_size(KEY)?;
+    if channels.is_multiple_of(2) && channels >= 4 {
+        return Ok(Some(channels));
+    }
+    Err(reader.refuse(KEY, format!("found {channels}, supported are even numbers from 4")))
 }
 
 /// SDXL's addition to the time embedding.

@@ -70,6 +70,11 @@ impl UNetConfig {
             None
         };
         let sample_size = if text_time.is_some() { 2 * SAMPLE_SIZE } else { SAMPLE_SIZE };
+        let guidance = "time_embedding.cond_proj.weight";
+        let guidance_channels = match checkpoint.shape(guidance) {
+            Some(_) => Some(checkpoint.extents::<2>(guidance)?[1]),
+            None => None,
+        };
         let context = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight";
         let [_, context] = checkpoint.extents(context)?;
         let [_, in_channels, ..] = checkpoint.extents::<4>("conv_in.weight")?;
@@ -85,6 +90,7 @@ impl UNetConfig {
             heads,
             transformer_layers,
             text_time,
+            guidance_channels,
             cross_attention_dim: Some(context),
             norm_num_groups: GROUPS,
             middle_norm_num_groups: GROUPS,

@@ -34,6 +34,7 @@ pub(super) fn read(mut reader: ConfigReader) -> Result<UNetConfig> {
         heads: heads(&mut reader, &channels)?,
         transformer_layers: vec![1; levels],
         text_time: None,
+        guidance_channels: None,
         cross_attention_dim: Some(reader.required_size("context_dim")?),
         norm_num_groups: GROUPS,
         middle_norm_num_groups: GROUPS,

@@ -53,6 +53,8 @@ pub struct UNetConfig {
     pub time_embedding_channels: usize,
     /// What is added to the time embedding besides; `None` but for SDXL.
     pub text_time: Option<TextTimeConfig>,
+    /// `time_cond_proj_dim`: channels of the sinusoids of the guidance scale, which distilled networks read.
+    pub guidance_channels: Option<usize>,
     /// Whether the time embedding starts with its cosines.
     pub flip_sin_to_cos: bool,
     /// Shifts the frequencies of the time embedding: they fall to `10000^(-k / (half - shift))`.

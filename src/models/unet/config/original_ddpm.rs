@@ -48,6 +48,7 @@ pub(super) fn read(file: &mut ConfigReader) -> Result<UNetConfig> {
         heads: vec![1; levels],
         transformer_layers: vec![1; levels],
         text_time: None,
+        guidance_channels: None,
         cross_attention_dim: None,
         norm_num_groups: GROUPS,
         middle_norm_num_groups: GROUPS,

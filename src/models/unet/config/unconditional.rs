@@ -39,6 +39,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<UNetConfig> {
         heads: heads(reader, &channels)?,
         transformer_layers: vec![1; levels],
         text_time: None,
+        guidance_channels: None,
         cross_attention_dim: None,
         norm_num_groups,
         middle_norm_num_groups: middle_groups.map_or(norm_num_groups, |groups| groups[0]),
