@@ -1,9 +1,9 @@
-"""Writes models of the full shape of Stable Diffusion 2.1 or XL with random weights in float16: a diffusers directory, and
-the same in one file with the names of the original code.
+"""Writes models of the full shape of Stable Diffusion 1.5, 2.1 or XL with random weights in float16: a diffusers directory,
+and the same in one file with the names of the original code.
 
-    python3 tools/random_models.py sd21|sdxl DIRECTORY
+    python3 tools/random_models.py sd15|sd21|sdxl DIRECTORY
 
-DIRECTORY/diffusers and DIRECTORY/single.safetensors, 2.6 GB each for sd21 and 7 GB each for sdxl. Weights are small, norms
+DIRECTORY/diffusers and DIRECTORY/single.safetensors, 2.1 GB each for sd15, 2.6 GB for sd21 and 7 GB for sdxl. Weights are small, norms
 are ones, so that nothing overflows; what they draw is noise. The tokenizers are CLIP's own, from assets/clip-tokenizer.
 Made for torch 2.15, diffusers 0.42.1, transformers 5.23.
 """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -43,6 +43,11 @@ def clip(width, layers, heads, act, inner, projection=None):
 def parts(kind):
     """The networks on no device, the scheduler, and the pipeline's class."""
     with torch.device("meta"):
+        if kind == "sd15":
+            unet = UNet2DConditionModel(
+                sample_size=64, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8, cross_attention_dim=768)
+            networks = dict(unet=unet, vae=vae(), text_encoder=clip(768, 12, 12, "quick_gelu", 3072))
+            return networks, PNDMScheduler(**BETAS, set_alpha_to_one=False, skip_prk_steps=True), "StableDiffusionPipeline"
         if kind == "sd21":
             unet = UNet2DConditionModel(
                 sample_size=96, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=[5, 10, 20, 20],
@@ -102,6 +107,11 @@ def single(networks, states):
         tensors["first_stage_model." + single_file.vae_name(name)] = value
     is_xl = "text_encoder_2" in networks
     first = WithState(networks["text_encoder"], states["text_encoder"])
+    if first.config.hidden_act == "quick_gelu" and not is_xl:
+        for name, value in first.state_dict().items():
+            name = name if name.startswith("text_model.") else f"text_model.{name}"
+            tensors["cond_stage_model.transformer." + name] = value
+        return {name: value.half().contiguous() for name, value in tensors.items()}
     if is_xl:
         for name, value in first.state_dict().items():
             name = name if name.startswith("text_model.") else f"text_model.{name}"

@@ -21,7 +21,7 @@ use crate::tensor::ElementType;
 use crate::weights::names_latent_diffusion as ldm;
 use crate::weights::{
     Checkpoint, Component, Embedding, Loader, LoraFiles, ModelFiles, Network, Original, names_original_ddpm,
-    originals_latent_diffusion,
+    originals_latent_diffusion, write_all,
 };
 
 /// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
@@ -41,9 +41,8 @@ pub fn load_network<N>(
     let network = build(checkpoint, &mut loader)?;
     let pending = loader.into_pending();
     memory.allocate_packed(pending.iter().map(|pending| &pending.tensor), Purpose::Weights)?;
-    for pending in &pending {
-        pending.write(checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
-    }
+    let pending: Vec<_> = pending.iter().collect();
+    write_all(&pending, checkpoint, &mut |tensor, offset, bytes| memory.write(tensor, offset, bytes))?;
     Ok(network)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::recorded::Stage;
 use crate::error::Result;
 use crate::gpu::{Memory, Purpose, packed_bytes};
-use crate::weights::{Changes, Checkpoint, Network, Pending};
+use crate::weights::{Changes, Checkpoint, Network, Pending, write_all};
 
 /// The part of a run that reads a network's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,8 @@ impl Stored {
     /// made of them later.
     fn rewrite(&self, names: &BTreeSet<String>, memory: &mut Memory) -> Result<()> {
         let (true, Some(checkpoint)) = (self.resident, &self.checkpoint) else { return Ok(()) };
-        for pending in self.pending.iter().filter(|pending| pending.reads_one_of(names)) {
-            pending.write(checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
-        }
-        Ok(())
+        let pending: Vec<_> = self.pending.iter().filter(|pending| pending.reads_one_of(names)).collect();
+        write_all(&pending, checkpoint, &mut |tensor, offset, bytes| memory.write(tensor, offset, bytes))
     }
 
     /// Bytes that they take on the device.
@@ -64,9 +62,8 @@ impl Stored {
             .allocate_packed(tensors(), Purpose::Weights)
             .inspect_err(|_| memory.release_packed(tensors()))?;
         self.resident = true;
-        for pending in &self.pending {
-            pending.write(checkpoint, &mut |offset, bytes| memory.write(&pending.tensor, offset, bytes))?;
-        }
+        let pending: Vec<_> = self.pending.iter().collect();
+        write_all(&pending, checkpoint, &mut |tensor, offset, bytes| memory.write(tensor, offset, bytes))?;
         memory.flush()
     }
 

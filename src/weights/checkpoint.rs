@@ -203,6 +203,24 @@ impl Checkpoint {
         &self.files[entry.file].map[entry.start..entry.end]
     }
 
+    /// Tells the system that a tensor's values are not needed soon: what was read of them need not stay in memory.
+    pub(super) fn forget(&self, name: &str) {
+        #[cfg(unix)]
+        if let Some((_, entry)) = self.find(name) {
+            let map = &self.files[entry.file].map;
+            // SAFETY: The map is read-only and of a file, so that its pages are read again when they are asked for.
+            #[expect(unsafe_code, reason = "what was read would count as the process's memory until all is loaded")]
+            let advised = unsafe {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                map.unchecked_advise_range(advice, entry.start, entry.end - entry.start)
+            };
+            // It is advice: without it all works as well.
+            let _ = advised;
+        }
+        #[cfg(not(unix))]
+        let _ = name;
+    }
+
     /// What the header of a file says under a key.
     pub(super) fn note(&self, key: &str) -> Option<&str> {
         self.files.iter().find_map(|file| file.notes.get(key)).map(String::as_str)

@@ -24,6 +24,7 @@ mod single_file;
 mod source;
 mod stable_diffusion;
 mod stored;
+mod upload;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -39,6 +40,7 @@ pub use packing::Pending;
 pub use recognition::CheckpointKind;
 pub use replacements::Replacements;
 pub use stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
+pub(crate) use upload::write_all;
 
 use crate::error::{Error, Result};
 use crate::tensor::{ElementType, Shape, Tensor};

@@ -63,6 +63,11 @@ impl Pending {
         self.parts.iter().any(|part| part.name.as_ref().is_some_and(|name| names.contains(name)))
     }
 
+    /// The tensors of the file that it is made of.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| part.name.as_deref())
+    }
+
     /// Converts the values and hands them to `sink`, with their byte offset in the tensor.
     ///
     /// Chunks are at most 16 MiB and cover the tensor once, in any order.
