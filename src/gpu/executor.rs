@@ -1,6 +1,7 @@
 //! Turns recordings into programs over shared slots, and plays them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ const IN_FLIGHT: usize = 2;
 const QUERIES: u32 = 4096;
 
 /// What one play took.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Play {
     /// Time that the CPU was busy with encoding and submitting, in seconds.
     pub encode_seconds: f64,
@@ -38,6 +39,22 @@ pub struct Play {
     pub submissions: usize,
     /// First and last timestamp, if the adapter has any to spare.
     queries: Option<(u32, u32)>,
+}
+
+impl Play {
+    /// This play and the one after it as one.
+    #[must_use]
+    pub fn join(self, next: Self) -> Self {
+        let queries = match (self.queries, next.queries) {
+            (Some((begin, _)), Some((_, end))) => Some((begin, end)),
+            (queries, None) | (None, queries) => queries,
+        };
+        Self {
+            encode_seconds: self.encode_seconds + next.encode_seconds,
+            submissions: self.submissions + next.submissions,
+            queries,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -125,7 +142,7 @@ impl Executor {
             return Ok(None);
         }
         let running = self.profile.replace(Profile::default());
-        let outcome = self.play_profiled(program);
+        let outcome = self.play_profiled(program, 0..program.dispatches.len());
         let timed = std::mem::replace(&mut self.profile, running);
         outcome.map(|_| timed)
     }
@@ -185,11 +202,22 @@ impl Executor {
     /// # Panics
     /// Only if this crate hands out a pair of queries without a query set: no input leads there.
     pub fn play(&mut self, program: &Program) -> Result<Play> {
+        self.play_part(program, 0..program.dispatches.len())
+    }
+
+    /// Encodes and submits some dispatches of a program, as [`Executor::play`].
+    ///
+    /// # Errors
+    /// As [`Executor::play`].
+    ///
+    /// # Panics
+    /// As [`Executor::play`], or if the program has fewer dispatches.
+    pub fn play_part(&mut self, program: &Program, part: Range<usize>) -> Result<Play> {
         if self.profile.is_some() && self.gpu.has_timestamps() {
-            return self.play_profiled(program);
+            return self.play_profiled(program, part);
         }
-        let mut play = Play { encode_seconds: 0.0, submissions: 0, queries: None };
-        for chunk in self.chunks(program) {
+        let mut play = Play::default();
+        for chunk in self.chunks(program, part) {
             let started = Instant::now();
             let pair = self.query_pair();
             let writes = pair.map(|(begin, end)| wgpu::ComputePassTimestampWrites {
@@ -208,12 +236,7 @@ impl Executor {
             }
             let units = program.dispatches[chunk].iter().map(|dispatch| units(dispatch.cost)).sum();
             self.in_flight.push_back(InFlight { submission, submitted: Instant::now(), units });
-            play.submissions += 1;
-            play.queries = match (play.queries, pair) {
-                (Some((begin, _)), Some((_, end))) => Some((begin, end)),
-                (None, pair) => pair,
-                (Some(_), None) => None,
-            };
+            play = play.join(Play { encode_seconds: 0.0, submissions: 1, queries: pair });
         }
         self.gpu.check()?;
         Ok(play)
@@ -254,15 +277,15 @@ impl Executor {
     }
 
     /// Cuts a program into submissions that stay short on a GPU with a watchdog.
-    fn chunks(&self, program: &Program) -> Vec<std::ops::Range<usize>> {
+    fn chunks(&self, program: &Program, part: Range<usize>) -> Vec<Range<usize>> {
         let most = if self.gpu.is_software() {
             f64::INFINITY
         } else {
             (self.rate * SUBMISSION_SECONDS).max(LEAST_SUBMISSION)
         };
         let mut chunks = Vec::new();
-        let (mut start, mut sum) = (0, 0.0);
-        for (index, dispatch) in program.dispatches.iter().enumerate() {
+        let (mut start, mut sum) = (part.start, 0.0);
+        for (index, dispatch) in part.clone().zip(&program.dispatches[part.clone()]) {
             let cost = units(dispatch.cost);
             if sum + cost > most && index > start {
                 chunks.push(start..index);
@@ -270,8 +293,8 @@ impl Executor {
             }
             sum += cost;
         }
-        if start < program.dispatches.len() {
-            chunks.push(start..program.dispatches.len());
+        if start < part.end {
+            chunks.push(start..part.end);
         }
         chunks
     }
@@ -320,10 +343,10 @@ impl Executor {
     }
 
     /// One pass per dispatch, each between two timestamps; waits for the result.
-    fn play_profiled(&mut self, program: &Program) -> Result<Play> {
+    fn play_profiled(&mut self, program: &Program, part: Range<usize>) -> Result<Play> {
         let started = Instant::now();
         let mut submissions = 0;
-        for dispatches in program.dispatches.chunks(QUERIES as usize / 2) {
+        for dispatches in program.dispatches[part].chunks(QUERIES as usize / 2) {
             let queries = query_set(&self.gpu, QUERIES);
             let descriptor = wgpu::CommandEncoderDescriptor { label: Some(&program.name) };
             let mut encoder = self.gpu.device.create_command_encoder(&descriptor);

@@ -130,6 +130,24 @@ impl Memory {
         Ok(())
     }
 
+    /// Allocates a window of memory in which tensors take turns, each at an offset of its own; they may overlap.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if a tensor is too large to bind, [`Error::OutOfMemory`].
+    pub fn allocate_window<'a>(
+        &mut self,
+        size: u64,
+        tensors: impl IntoIterator<Item = (&'a Tensor, u64)>,
+        purpose: Purpose,
+    ) -> Result<()> {
+        let mut placed = Vec::new();
+        for (tensor, offset) in tensors {
+            self.bindable(tensor)?;
+            placed.push((external(tensor).id(), offset));
+        }
+        self.place_group(&placed, size, purpose)
+    }
+
     fn bindable(&self, tensor: &Tensor) -> Result<u64> {
         let (needed, limit) = (tensor.bytes(), self.gpu.binding_limit());
         if needed > limit {

@@ -15,6 +15,7 @@ mod pipelines;
 mod profiler;
 mod program;
 pub mod recording;
+mod segments;
 pub mod shader;
 mod slots;
 
@@ -24,4 +25,5 @@ pub use executor::{Executor, Play};
 pub use memory::{Memory, PendingRead, Purpose, allocated_bytes, packed_bytes};
 pub use profiler::{Profile, ProfileRow};
 pub use program::Program;
+pub use segments::{Part, Segments, plan_segments};
 pub use slots::{PlanMode, SlotPlan, plan_slots};

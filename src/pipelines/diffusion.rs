@@ -295,12 +295,12 @@ impl Play<'_> {
         mut cache: Option<&mut CacheRun>,
         noise: Option<&[f32]>,
     ) -> Result<Played> {
-        let DiffusionPipeline { memory, executor, .. } = &mut *self.pipeline;
+        let DiffusionPipeline { memory, executor, weights, .. } = &mut *self.pipeline;
         let shallow = match &mut cache {
             Some(cache) => cache.next(call)?,
             None => None,
         };
-        let play = self.run.step(call, shallow, noise, memory, executor)?;
+        let play = self.run.step(call, shallow, noise, (weights, memory, executor))?;
         if let Some(cache) = cache {
             cache.measured(call, self.run.read_drift(memory)?);
         }

@@ -8,7 +8,7 @@ use super::diffusion::storage;
 use super::embeddings::expect_no_embeddings;
 use super::loras::expect_no_loras;
 use super::model::{Conditioner, Decoder, Model};
-use super::residency::{ModelWeights, Part, Stored};
+use super::residency::{ModelWeights, Part, Residency, Stored};
 use super::{DiffusionPipeline, LoadOptions, stable_diffusion, stable_diffusion_xl};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, Purpose};
@@ -77,7 +77,7 @@ impl DiffusionPipeline {
         let mut memory = Memory::new(Arc::clone(&gpu));
         let Opened { model, weights, mut warnings, told } =
             open_model(files, options, storage.element(), gpu.binding_limit())?;
-        let weights = ModelWeights::new(weights, options.low_memory, &mut memory)?;
+        let weights = ModelWeights::new(weights, Residency::of(options), &mut memory)?;
         let own_warnings = warnings.len();
         warnings.extend(told);
         let executor = Executor::new(Arc::clone(&gpu));

@@ -11,8 +11,9 @@ use super::loading::{Opened, open_model};
 use super::model::Model;
 use super::prepared::prepare;
 use super::recorded::{Recorded, Stage};
-use super::residency::Stored;
+use super::residency::{Residency, Stored};
 use super::run::Footprint;
+use super::streaming::Streaming;
 use super::{DiffusionPipeline, LoadOptions, Request, StorageType};
 use crate::deepcache::ProfileSubject;
 use crate::error::{Result, mebibytes};
@@ -170,7 +171,7 @@ pub struct Planner {
     model: Model,
     weights: Vec<Stored>,
     storage: StorageType,
-    low_memory: bool,
+    residency: Residency,
     target: PlanTarget,
 }
 
@@ -185,7 +186,7 @@ impl Planner {
         let storage = storage(&target.name, target.f16, software, options.storage)?;
         let Opened { model, weights, .. } =
             open_model(files, options, storage.element(), target.binding_limit)?;
-        Ok(Self { model, weights, storage, low_memory: options.low_memory, target })
+        Ok(Self { model, weights, storage, residency: Residency::of(options), target })
     }
 
     /// What a run of a request takes.
@@ -194,8 +195,8 @@ impl Planner {
     /// [`Error::Option`](crate::Error::Option) for a request that cannot be honoured. A tensor that is too large is no
     /// error here: see [`MemoryPlan::fits`].
     pub fn plan(&self, request: &Request) -> Result<MemoryPlan> {
-        let Self { model, weights, storage, low_memory, target } = self;
-        plan_of(model, weights, (*storage, *low_memory), target, request)
+        let Self { model, weights, storage, residency, target } = self;
+        plan_of(model, weights, (*storage, *residency), target, request)
     }
 
     /// The sampler that the model's own configuration names, if it is one of ours.
@@ -245,7 +246,7 @@ impl DiffusionPipeline {
     /// [`Error::Option`](crate::Error::Option) for a request that cannot be honoured.
     pub fn memory_plan(&self, request: &Request) -> Result<MemoryPlan> {
         let target = PlanTarget { choices: Arc::clone(self.executor.choices()), ..PlanTarget::of(&self.gpu) };
-        let how = (self.storage, self.weights.are_staged());
+        let how = (self.storage, self.weights.residency);
         plan_of(&self.model, &self.weights.networks, how, &target, request)
     }
 }
@@ -253,11 +254,11 @@ impl DiffusionPipeline {
 fn plan_of(
     model: &Model,
     networks: &[Stored],
-    (storage, staged): (StorageType, bool),
+    (storage, residency): (StorageType, Residency),
     target: &PlanTarget,
     request: &Request,
 ) -> Result<MemoryPlan> {
-    let prepared = prepare(model, request)?;
+    let (prepared, staged) = (prepare(model, request)?, residency.is_staged());
     let cache = match &request.cache {
         Some(options) => CacheRun::new(options, prepared.trajectory.calls.len())?,
         None => None,
@@ -278,7 +279,12 @@ fn plan_of(
         let slots = plan_slots(&recorded.of(stage), PlanMode::Shared);
         let read = networks.iter().filter(|network| stage.reads(network.part));
         let (activations, largest_live) = (slots.bytes(), slots.largest_live_set);
-        let weights = read.map(Stored::bytes).sum();
+        let weights = match (residency, stage) {
+            (Residency::Streamed { window }, Stage::Denoising) => {
+                Streaming::new(&recorded, networks, window).bytes(networks)
+            }
+            _ => read.map(Stored::bytes).sum(),
+        };
         StageMemory { name, weights, activations, largest_live, persistent, cache }
     });
     let name = |network: &Stored| network.name.clone();

@@ -22,6 +22,7 @@ mod run;
 mod stable_diffusion;
 mod stable_diffusion_xl;
 mod statistics;
+mod streaming;
 mod table;
 mod tuning;
 mod tuning_file;

@@ -61,6 +61,12 @@ pub struct LoadOptions {
     /// prompt is encoded, then the U-Net's, then the decoder's. They are read from the files again for the next
     /// picture. Results are the same to the bit.
     pub low_memory: bool,
+    /// As [`low_memory`](Self::low_memory), and of the U-Net's weights only a part is on the device at any time: in every
+    /// call they are read from their file, packed and uploaded again, part by part, into a window of about so many bytes
+    /// (64 MiB is a good size), or of as many as are needed together. What shallow calls of DeepCache read stays there as
+    /// long as the U-Net runs, where it is no more than two windows, and so does what is small: shallow calls do not wait.
+    /// The last resort where the U-Net does not fit; results are the same to the bit.
+    pub stream_weights: Option<u64>,
     /// LoRAs to be added to the weights of a Stable Diffusion model, in this order. See
     /// [`DiffusionPipeline::set_loras`](super::DiffusionPipeline::set_loras), which changes them later.
     pub loras: Vec<Lora>,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::recorded::Stage;
+use super::LoadOptions;
+use super::recorded::{Recorded, Stage};
+use super::streaming::{NetworkCall, Streaming};
 use crate::error::Result;
-use crate::gpu::{Memory, Purpose, packed_bytes};
+use crate::gpu::{Executor, Memory, Play, Program, Purpose, packed_bytes};
 use crate::weights::{Changes, Checkpoint, Network, Pending, write_all};
 
 /// The part of a run that reads a network's weights.
@@ -16,6 +18,33 @@ pub(super) enum Part {
     Network,
     /// The decoder.
     Decoder,
+}
+
+/// When weights are on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Residency {
+    /// From loading on.
+    Whole,
+    /// In the stages of a run that read them.
+    Staged,
+    /// Those of the U-Net a part at a time, in every call, in a window of about so many bytes; the others as in
+    /// [`Staged`](Self::Staged).
+    Streamed { window: u64 },
+}
+
+impl Residency {
+    pub(super) fn of(options: &LoadOptions) -> Self {
+        match options {
+            LoadOptions { stream_weights: Some(window), .. } => Self::Streamed { window: *window },
+            LoadOptions { low_memory: true, .. } => Self::Staged,
+            _ => Self::Whole,
+        }
+    }
+
+    /// Whether a run keeps only the weights of its present stage on the device.
+    pub(super) fn is_staged(self) -> bool {
+        self != Self::Whole
+    }
 }
 
 /// The weights of one network.
@@ -50,6 +79,16 @@ impl Stored {
         write_all(&pending, checkpoint, &mut |tensor, offset, bytes| memory.write(tensor, offset, bytes))
     }
 
+    /// The tensors that layers hold.
+    pub(super) fn pending(&self) -> &[Pending] {
+        &self.pending
+    }
+
+    /// Where their values come from.
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
     /// Bytes that they take on the device.
     pub(super) fn bytes(&self) -> u64 {
         packed_bytes(self.pending.iter().map(|pending| &pending.tensor))
@@ -79,13 +118,15 @@ impl Stored {
 #[derive(Debug)]
 pub(super) struct ModelWeights {
     pub(super) networks: Vec<Stored>,
-    low_memory: bool,
+    pub(super) residency: Residency,
+    /// What comes and goes in the present stage.
+    streaming: Option<Streaming>,
 }
 
 impl ModelWeights {
-    /// Weights that are uploaded now, or with `low_memory` only while they are needed.
-    pub(super) fn new(mut networks: Vec<Stored>, low_memory: bool, memory: &mut Memory) -> Result<Self> {
-        if !low_memory {
+    /// Weights that are uploaded now, or only while they are needed.
+    pub(super) fn new(mut networks: Vec<Stored>, residency: Residency, memory: &mut Memory) -> Result<Self> {
+        if !residency.is_staged() {
             for network in &mut networks {
                 network.upload(memory)?;
                 if network.network.is_none() {
@@ -93,7 +134,7 @@ impl ModelWeights {
                 }
             }
         }
-        Ok(Self { networks, low_memory })
+        Ok(Self { networks, residency, streaming: None })
     }
 
     /// The networks that LoRAs can change, with their files.
@@ -120,14 +161,29 @@ impl ModelWeights {
 
     /// Whether a run keeps only the weights of its present stage on the device.
     pub(super) fn are_staged(&self) -> bool {
-        self.low_memory
+        self.residency.is_staged()
+    }
+
+    /// Frees what a stage of a run does not read, then uploads what it does, or makes room for what will come and go.
+    pub(super) fn enter(&mut self, stage: Stage, recorded: &Recorded, memory: &mut Memory) -> Result<()> {
+        let (Residency::Streamed { window }, Stage::Denoising) = (self.residency, stage) else {
+            return self.keep_only(stage, memory);
+        };
+        self.free(memory);
+        memory.flush()?;
+        let streaming = Streaming::new(recorded, &self.networks, window);
+        let begun = streaming.begin(&self.networks, memory);
+        begun.inspect_err(|_| streaming.end(&self.networks, memory))?;
+        self.streaming = Some(streaming);
+        Ok(())
     }
 
     /// Frees what a stage does not read, then uploads what it does.
     pub(super) fn keep_only(&mut self, stage: Stage, memory: &mut Memory) -> Result<()> {
-        if !self.low_memory {
+        if !self.are_staged() {
             return Ok(());
         }
+        self.end_streaming(memory);
         let (needed, other): (Vec<_>, Vec<_>) =
             self.networks.iter_mut().partition(|network| stage.reads(network.part));
         other.into_iter().for_each(|network| network.free(memory));
@@ -137,8 +193,29 @@ impl ModelWeights {
 
     /// Frees everything, where a run goes in stages.
     pub(super) fn free(&mut self, memory: &mut Memory) {
-        if self.low_memory {
+        if self.are_staged() {
+            self.end_streaming(memory);
             self.networks.iter_mut().for_each(|network| network.free(memory));
+        }
+    }
+
+    fn end_streaming(&mut self, memory: &mut Memory) {
+        if let Some(streaming) = self.streaming.take() {
+            streaming.end(&self.networks, memory);
+        }
+    }
+
+    /// Plays a recording of the stage of denoising.
+    pub(super) fn play(
+        &mut self,
+        played: NetworkCall,
+        program: &Program,
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<Play> {
+        match &mut self.streaming {
+            Some(streaming) => streaming.play(played, program, &self.networks, memory, executor),
+            None => executor.play(program),
         }
     }
 }

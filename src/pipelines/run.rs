@@ -4,6 +4,8 @@ use super::DiffusionPipeline;
 use super::decoding::advise;
 use super::frame::{Plan, floats};
 use super::recorded::{CachePlan, Recorded, Stage};
+use super::residency::ModelWeights;
+use super::streaming::NetworkCall;
 use crate::error::{Error, Result};
 use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, PendingRead, Play, Program, Purpose};
@@ -108,7 +110,7 @@ impl Run {
         let DiffusionPipeline { memory, executor, model, weights, .. } = pipeline;
         self.programs = Programs::default();
         executor.finish()?;
-        weights.keep_only(stage, memory)?;
+        weights.enter(stage, &self.recorded, memory)?;
         let programs = loop {
             match executor.prepare(memory, &self.recorded.of(stage)) {
                 Err(Error::OutOfMemory { what, bytes })
@@ -169,8 +171,10 @@ impl Run {
         if self.staged && self.programs.condition.is_none() {
             self.enter(Stage::Denoising, plan, pipeline)?;
         }
-        pipeline.executor.play(self.programs.condition.as_ref().expect("the stage has it"))?;
-        pipeline.executor.finish()
+        let condition = self.programs.condition.as_ref().expect("the stage has it");
+        let DiffusionPipeline { memory, executor, weights, .. } = pipeline;
+        weights.play(NetworkCall::Condition, condition, memory, executor)?;
+        executor.finish()
     }
 
     /// Starts a picture from its initial sample, `[h, w, C]`, already of the scheduler's sigma.
@@ -184,18 +188,18 @@ impl Run {
         call: usize,
         shallow: Option<[f64; WEIGHTS]>,
         noise: Option<&[f32]>,
-        memory: &mut Memory,
-        executor: &mut Executor,
+        (weights, memory, executor): (&mut ModelWeights, &mut Memory, &mut Executor),
     ) -> Result<Play> {
         self.recorded.frame.write_call(call, noise, memory)?;
-        let (Some(program), Some(weights)) = (&self.programs.shallow, shallow) else {
-            return executor.play(self.programs.full.as_ref().expect("a condition was encoded before"));
+        let (Some(program), Some(features)) = (&self.programs.shallow, shallow) else {
+            let program = self.programs.full.as_ref().expect("a condition was encoded before");
+            return weights.play(NetworkCall::Full, program, memory, executor);
         };
         if let Some(tensor) = self.recorded.cache.as_ref().and_then(|cache| cache.weights.as_ref()) {
             let offset = (call * WEIGHTS * size_of::<f32>()) as u64;
-            memory.write(tensor, offset, bytemuck::cast_slice(&floats(&weights)))?;
+            memory.write(tensor, offset, bytemuck::cast_slice(&floats(&features)))?;
         }
-        executor.play(program)
+        weights.play(NetworkCall::Shallow, program, memory, executor)
     }
 
     /// Asks for the drift that the last call measured, without waiting for it.

@@ -46,9 +46,9 @@ pub(crate) fn write_all(
     let mut errors: Vec<_> = thread::scope(|scope| {
         let others: Vec<_> = (1..threads.min(pending.len())).map(|_| scope.spawn(work)).collect();
         let own = work();
-        let others = others.into_iter().map(|other| {
-            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let others = others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         others.chain([own]).flatten().collect()
     });
     errors.sort_by_key(|(number, _)| *number);

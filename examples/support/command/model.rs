@@ -61,6 +61,12 @@ pub(crate) struct ModelOptions {
     /// VAE's, each read from its file when its time comes. The picture is the same.
     #[arg(long, help_heading = "Memory")]
     low_memory: bool,
+
+    /// As --low-memory, and bring the U-Net's weights anew in every call, a part at a time, into a window of so many MiB [64
+    /// where no number is given]. For a U-Net that does not fit; slow, but for the shallow calls of --cache-interval.
+    #[arg(long, value_name = "MIB", num_args = 0..=1, require_equals = true, default_missing_value = "64",
+          value_parser = clap::value_parser!(u64).range(1..=65536), help_heading = "Memory")]
+    stream_weights: Option<u64>,
 }
 
 impl ModelOptions {
@@ -92,7 +98,9 @@ impl ModelOptions {
         let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (device, replacements) = (self.device.clone(), self.replacements());
         let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-        Ok(LoadOptions { device, storage, replacements, loras, embeddings, low_memory: self.low_memory })
+        let stream_weights = self.stream_weights.map(|mebibytes| mebibytes << 20);
+        let low_memory = self.low_memory;
+        Ok(LoadOptions { device, storage, replacements, loras, embeddings, low_memory, stream_weights })
     }
 
     /// What the model makes pictures from, told from its files.
