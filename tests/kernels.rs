@@ -37,6 +37,7 @@ kernel_battery!(
     conv2d,
     dynamic_threshold,
     emphasis,
+    finite,
     forecast,
     geglu,
     group_norm,

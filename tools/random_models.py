@@ -145,6 +145,10 @@ def main():
             (folder / "config.json").write_text(module.config.to_json_string())
             words = target / "diffusers" / name.replace("text_encoder", "tokenizer")
             shutil.copytree(ROOT / "assets" / "clip-tokenizer", words, dirs_exist_ok=True)
+            if module.config.hidden_act == "gelu":  # OpenCLIP fills prompts up with the id 0
+                for file in ("tokenizer_config.json", "special_tokens_map.json"):
+                    settings = json.loads((words / file).read_text())
+                    (words / file).write_text(json.dumps(settings | {"pad_token": "!"}, indent=1))
             index[words.name] = ["transformers", "CLIPTokenizer"]
         else:
             module.save_config(folder)

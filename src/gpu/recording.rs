@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choices::{Choice, Choices, Family};
 use super::shader::Shader;
+use crate::error::Result;
 use crate::tensor::{ElementType, External, Shape, Storage, Tensor};
 
 /// How a command uses a binding.
@@ -221,6 +222,34 @@ impl Recording {
             }
             Storage::External(_) => None,
         }
+    }
+
+    /// The same commands over the same tensors, and behind each what `follow` records when it is told the command and its
+    /// number; also where every command is now, and their end.
+    ///
+    /// # Errors
+    /// Those of `follow`.
+    pub fn followed(
+        &self,
+        mut follow: impl FnMut(&mut Self, usize, &Command) -> Result<()>,
+    ) -> Result<(Self, Vec<usize>)> {
+        let mut recording = Self {
+            id: self.id,
+            commands: Vec::new(),
+            transients: self.transients.clone(),
+            scope: self.scope.clone(),
+            marks: Vec::new(),
+            choices: Arc::clone(&self.choices),
+            chosen: Vec::new(),
+        };
+        let mut starts = Vec::with_capacity(self.commands.len() + 1);
+        for (number, command) in self.commands.iter().enumerate() {
+            starts.push(recording.commands.len());
+            recording.commands.push(command.clone());
+            follow(&mut recording, number, command)?;
+        }
+        starts.push(recording.commands.len());
+        Ok((recording, starts))
     }
 
     /// Appends a command. Its label is the current scope and the shader's name.

@@ -10,6 +10,7 @@ pub mod attention;
 pub mod conv2d;
 pub mod dynamic_threshold;
 pub mod emphasis;
+pub mod finite;
 pub mod forecast;
 pub mod geglu;
 pub mod group_norm;
@@ -49,6 +50,7 @@ pub const SHADERS: &[&Shader] = &[
     &conv2d::TILED,
     &dynamic_threshold::DYNAMIC_THRESHOLD,
     &emphasis::EMPHASIS,
+    &finite::FINITE,
     &forecast::FORECAST,
     &geglu::GEGLU,
     &group_norm::APPLY,

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::VaeTiling;
+use super::faults::{ADVICE_DECODER, first, trace};
 use super::frame::recording_of;
 use super::model::{Decoder, Model};
 use crate::error::{Error, Result};
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
 use crate::gpu::{Executor, Memory, Program};
+use crate::kernels::finite::{Row, finite};
 use crate::kernels::pixels::pixels;
 use crate::models::vae::tiling::{TILE_STEP, Tiles};
 use crate::tensor::{ElementType, Tensor};
@@ -39,6 +41,10 @@ struct Piece {
     sample: Tensor,
     /// The packed pixels, `[1, H, W]`; the values of a tile, `[1, H, W, 3]`.
     output: Tensor,
+    /// `[1]`: 1 if a value of the picture is not finite.
+    faults: Tensor,
+    /// `[1]`, which is 0.
+    step: Tensor,
 }
 
 /// The ways to decode a sample, the best first: the sides of tiles in latents, `None` for the whole.
@@ -127,7 +133,7 @@ impl Decoding {
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.pieces.iter().flat_map(|piece| [&piece.sample, &piece.output])
+        self.pieces.iter().flat_map(Piece::tensors)
     }
 
     /// Records the decode of every piece.
@@ -140,12 +146,13 @@ impl Decoding {
         &self,
         sample: &[f32],
         programs: &[Program],
+        recordings: &[Recording],
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<(u32, u32, Vec<u8>)> {
         let [height, width] = self.size.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX));
         let mut play = |piece: usize, values: &[f32]| {
-            self.pieces[piece].play(values, &programs[piece], memory, executor)
+            self.pieces[piece].play(values, (&programs[piece], &recordings[piece]), memory, executor)
         };
         let Some(tiles) = &self.tiles else {
             let packed = play(0, sample)?;
@@ -179,12 +186,19 @@ impl Piece {
         } else {
             Tensor::external("pixels", [1, pixels[0], pixels[1]], ElementType::U32)
         };
-        Self { size, sample, output }
+        let faults = Tensor::external("faults", [1], ElementType::F32);
+        let step = Tensor::external("step", [1], ElementType::U32);
+        Self { size, sample, output, faults, step }
+    }
+
+    fn tensors(&self) -> [&Tensor; 4] {
+        [&self.sample, &self.output, &self.faults, &self.step]
     }
 
     fn record(&self, model: &Model, tiled: bool, choices: &Arc<Choices>) -> Result<Recording> {
         let mut recording = recording_of("decode", choices);
         let image = model.decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
+        finite(&mut recording, &image, &self.step, &self.faults, Row::Fixed(0))?;
         if tiled {
             recording.place(&image, &self.output);
         } else {
@@ -197,7 +211,7 @@ impl Piece {
     fn play(
         &self,
         sample: &[f32],
-        program: &Program,
+        (program, recording): (&Program, &Recording),
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Vec<u8>> {
@@ -208,8 +222,16 @@ impl Piece {
             _ => bytemuck::cast_slice(sample).to_vec(),
         };
         memory.write(&self.sample, 0, &bytes)?;
+        memory.write(&self.faults, 0, &[0; 4])?;
         executor.play(program)?;
-        memory.read(&self.output)
+        let output = memory.read(&self.output)?;
+        if first(&memory.read(&self.faults)?).is_none() {
+            return Ok(output);
+        }
+        // Should there be no memory for a second look, the picture is what is known.
+        let layer = trace(recording, &self.step, None, memory, executor).ok().flatten();
+        let what = layer.map_or("the decoded picture".to_owned(), |layer| format!("the output of {layer}"));
+        Err(Error::NotFinite { what, advice: ADVICE_DECODER })
     }
 }
 

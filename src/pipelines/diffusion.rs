@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::cache::CacheRun;
 use super::checks::usual_steps;
+use super::faults::{self, Watch};
 use super::frame::Plan;
 use super::model::Model;
 use super::prepared::{Prepared, prepare};
@@ -187,15 +188,21 @@ pub(super) fn storage(
     software: bool,
     wanted: Option<StorageType>,
 ) -> Result<StorageType> {
+    expect_storable(name, f16, wanted)?;
     match wanted {
-        Some(StorageType::F16) if !f16 => {
-            let problem = format!("{name} cannot store 16-bit floats in shaders: use f32");
-            Err(Error::option("dtype", problem))
-        }
         Some(storage) => Ok(storage),
         None if f16 && !software => Ok(StorageType::F16),
         None => Ok(StorageType::F32),
     }
+}
+
+/// Refuses values of 16 bits where the device of this name cannot store them.
+pub(super) fn expect_storable(name: &str, f16: bool, wanted: Option<StorageType>) -> Result<()> {
+    if f16 || wanted != Some(StorageType::F16) {
+        return Ok(());
+    }
+    let problem = format!("{name} cannot store 16-bit floats in shaders: use f32");
+    Err(Error::option("dtype", problem))
 }
 
 /// The plays of one run.
@@ -252,9 +259,14 @@ impl Play<'_> {
             if let Some(cache) = cache {
                 cache.start();
             }
+            let mut watch = Watch::default();
             for (call, noise) in step_noise.iter().enumerate() {
                 let noise = noise.as_ref().map(|noise| noise.channels_last(picture));
                 played.push(self.call(call, cache.as_mut(), noise.as_deref())?);
+                let memory = &self.pipeline.memory;
+                if let Some(fault) = watch.look(call, || self.run.read_faults(memory))? {
+                    return Err(self.explain(fault, cache.as_mut(), &sample, (&step_noise, picture)));
+                }
                 let (completed, full) = (played.len(), played[played.len() - 1].kind == StepKind::Full);
                 if progress(Progress::Denoising { completed, of: steps, full }).is_break() {
                     self.pipeline.executor.finish()?;
@@ -262,6 +274,9 @@ impl Play<'_> {
                 }
             }
             self.settle(&mut played[first..], cache.as_mut())?;
+            if let Some(fault) = faults::first(&self.run.read_faults(&self.pipeline.memory)?.wait()?) {
+                return Err(self.explain(fault, cache.as_mut(), &sample, (&step_noise, picture)));
+            }
             finals.push(self.run.denoised(&self.pipeline.memory)?);
         }
         let latents = Latents::from_channels_last([channels, height, width], &finals)?;
@@ -306,6 +321,50 @@ impl Play<'_> {
         }
         let kind = if shallow.is_some() { StepKind::Shallow } else { StepKind::Full };
         Ok(Played { call, kind, play, gpu_seconds: None, drift: None })
+    }
+
+    /// An error about a call whose output is not finite, with the layer that a second run finds.
+    fn explain(
+        &mut self,
+        fault: usize,
+        cache: Option<&mut CacheRun>,
+        sample: &[f32],
+        (noises, picture): (&[Option<Latents>], usize),
+    ) -> Error {
+        let noise = |call: usize| noises[call].as_ref().map(|noise| noise.channels_last(picture));
+        // Should the second run have no memory, or lose the device, the call is what is known.
+        let layer = self.trace(fault, cache, sample, &noise).ok().flatten();
+        let layer =
+            layer.map_or("the output of the U-Net".to_owned(), |layer| format!("the output of {layer}"));
+        let what = format!("{layer} in call {} of {}", fault + 1, noises.len());
+        Error::NotFinite { what, advice: faults::ADVICE }
+    }
+
+    /// Makes a picture again up to a call, and that one with every layer checked: the first whose output is not finite.
+    fn trace(
+        &mut self,
+        fault: usize,
+        mut cache: Option<&mut CacheRun>,
+        sample: &[f32],
+        noise: &dyn Fn(usize) -> Option<Vec<f32>>,
+    ) -> Result<Option<String>> {
+        self.pipeline.executor.finish()?;
+        self.pipeline.executor.forget_durations();
+        if let Some(layer) = self.run.trace_condition(self.pipeline)? {
+            return Ok(Some(layer));
+        }
+        self.run.start(sample, &mut self.pipeline.memory)?;
+        if let Some(cache) = &mut cache {
+            cache.start();
+        }
+        for call in 0..fault {
+            self.call(call, cache.as_deref_mut(), noise(call).as_deref())?;
+        }
+        let shallow = match &mut cache {
+            Some(cache) => cache.next(fault)?,
+            None => None,
+        };
+        self.run.trace_step(fault, shallow, noise(fault).as_deref(), self.pipeline)
     }
 
     /// Waits for a picture's calls, and notes what they took.

@@ -7,6 +7,7 @@ use crate::gpu::Memory;
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::Recording;
 use crate::kernels::dynamic_threshold::dynamic_threshold;
+use crate::kernels::finite::{Row, finite};
 use crate::kernels::guidance::{GuidanceConfig, guidance};
 use crate::kernels::scale_model_input::scale_model_input;
 use crate::kernels::scheduler_step::scheduler_step;
@@ -89,6 +90,8 @@ pub(super) struct Frame {
     /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
     pub(super) state: Tensor,
     table: Tensor,
+    /// `[S]`: 1 for every call whose output holds a value that is not finite.
+    pub(super) faults: Tensor,
     /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
     noise: Option<Tensor>,
     guidance: Guidance,
@@ -118,6 +121,7 @@ impl Frame {
             sizes: plan.sizes,
             state: Tensor::external("latents", planes, ElementType::F32),
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
+            faults: Tensor::external("faults", [calls], ElementType::F32),
             noise: trajectory.draws_noise().then(|| Tensor::external("noise", shape, ElementType::F32)),
             guidance: plan.guidance,
             quantile: quantile(trajectory),
@@ -126,7 +130,7 @@ impl Frame {
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let own = [&self.state, &self.table];
+        let own = [&self.state, &self.table, &self.faults];
         self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.inputs)
     }
 
@@ -136,7 +140,7 @@ impl Frame {
         let sizes = text_time.map(|text_time| [&text_time.sizes, &text_time.frequencies, &text_time.rows]);
         let steps =
             [self.conditioning.timesteps(), self.conditioning.frequencies(), self.conditioning.step()];
-        let own = [&self.table].into_iter().chain(steps).chain(&self.inputs);
+        let own = [&self.table, &self.faults].into_iter().chain(steps).chain(&self.inputs);
         let guidance = self.conditioning.guidance().into_iter().flatten();
         own.chain(sizes.into_iter().flatten()).chain(guidance)
     }
@@ -185,6 +189,7 @@ impl Frame {
     pub(super) fn record_update(&self, recording: &mut Recording, output: &Tensor) -> Result<()> {
         let recording = &mut recording.scope("scheduler");
         let (state, table, step) = (&self.state, &self.table, self.conditioning.step());
+        finite(recording, output, step, &self.faults, Row::Step)?;
         let threshold = match self.quantile {
             Some(limits) => Some(dynamic_threshold(recording, state, output, table, step, limits)?), // [1]
             None => None,
@@ -228,6 +233,8 @@ impl Frame {
         let planes = self.state.shape().extents()[0];
         let mut state = sample.to_vec();
         state.resize(planes * sample.len(), 0.0);
+        let faults = vec![0.0_f32; self.faults.shape().count()];
+        memory.write(&self.faults, 0, bytemuck::cast_slice(&faults))?;
         memory.write(&self.state, 0, bytemuck::cast_slice(&state))
     }
 

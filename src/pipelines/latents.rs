@@ -4,6 +4,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use super::faults::ADVICE;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 
@@ -115,10 +116,7 @@ impl Latents {
                 .extend((0..channels * area).map(|index| picture[(index % area) * channels + index / area]));
         }
         if values.iter().any(|value| !value.is_finite()) {
-            return Err(Error::NotFinite {
-                what: "the denoised latents".to_owned(),
-                advice: "store values as f32 (--dtype f32), or use a smaller guidance scale",
-            });
+            return Err(Error::NotFinite { what: "the denoised latents".to_owned(), advice: ADVICE });
         }
         Self::new([pictures.len(), channels, height, width], values)
     }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::diffusion::storage;
+use super::diffusion::{expect_storable, storage};
 use super::embeddings::expect_no_embeddings;
 use super::loras::expect_no_loras;
 use super::model::{Conditioner, Decoder, Model};
 use super::residency::{ModelWeights, Part, Residency, Stored};
-use super::{DiffusionPipeline, LoadOptions, stable_diffusion, stable_diffusion_xl};
+use super::{DiffusionPipeline, LoadOptions, StorageType, stable_diffusion, stable_diffusion_xl};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Memory, Purpose};
 use crate::models::OriginalDdpmConfig;
@@ -73,7 +73,9 @@ impl DiffusionPipeline {
     /// As [`DiffusionPipeline::load`].
     pub fn load_files(gpu: Arc<Gpu>, files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
         let started = Instant::now();
-        let storage = storage(&gpu.description().name, gpu.has_f16(), gpu.is_software(), options.storage)?;
+        let name = &gpu.description().name;
+        expect_storable(name, gpu.has_f16(), options.vae_storage)?;
+        let storage = storage(name, gpu.has_f16(), gpu.is_software(), options.storage)?;
         let mut memory = Memory::new(Arc::clone(&gpu));
         let Opened { model, weights, mut warnings, told } =
             open_model(files, options, storage.element(), gpu.binding_limit())?;
@@ -129,6 +131,7 @@ pub(super) fn open_model(
     let mut site = Site {
         weights: Vec::new(),
         element,
+        vae_element: options.vae_storage.map(StorageType::element),
         limit,
         loras: LoraFiles::open(&options.loras)?,
         embeddings: &options.embeddings,
@@ -171,6 +174,8 @@ pub(super) fn open_model(
 pub(super) struct Site<'a> {
     weights: Vec<Stored>,
     pub(super) element: ElementType,
+    /// What was asked for the VAE.
+    pub(super) vae_element: Option<ElementType>,
     limit: u64,
     loras: LoraFiles,
     pub(super) embeddings: &'a [Embedding],

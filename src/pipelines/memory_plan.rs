@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cache::CacheRun;
-use super::diffusion::storage;
+use super::diffusion::{expect_storable, storage};
 use super::loading::{Opened, open_model};
 use super::model::Model;
 use super::prepared::prepare;
@@ -183,6 +183,7 @@ impl Planner {
     pub fn open(files: &ModelFiles, options: &LoadOptions, mut target: PlanTarget) -> Result<Self> {
         Arc::make_mut(&mut target.choices).facts.binding_limit = target.binding_limit;
         let software = target.choices.facts.class == DeviceClass::Software;
+        expect_storable(&target.name, target.f16, options.vae_storage)?;
         let storage = storage(&target.name, target.f16, software, options.storage)?;
         let Opened { model, weights, .. } =
             open_model(files, options, storage.element(), target.binding_limit)?;

@@ -7,6 +7,7 @@ mod choosing;
 mod decoding;
 mod diffusion;
 mod embeddings;
+mod faults;
 mod frame;
 mod latents;
 mod loading;

@@ -55,6 +55,9 @@ pub struct LoadOptions {
     pub device: Option<String>,
     /// How values are stored; if `None`, 16-bit on a GPU that can, otherwise 32-bit.
     pub storage: Option<StorageType>,
+    /// How a VAE's values are stored; if `None`, as all others, but in 32 bits where the model says that its VAE goes
+    /// beyond those of 16 (`force_upcast` of SDXL).
+    pub vae_storage: Option<StorageType>,
     /// Files in the place of the model's own.
     pub replacements: Replacements,
     /// Whether every network's weights are on the device only while they are needed: the text encoders' until the

@@ -205,16 +205,18 @@ impl ModelWeights {
         }
     }
 
-    /// Plays a recording of the stage of denoising.
+    /// Plays a recording of the stage of denoising; `starts` tells where its commands are in the program, if there are
+    /// others between them.
     pub(super) fn play(
         &mut self,
         played: NetworkCall,
         program: &Program,
+        starts: Option<&[usize]>,
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Play> {
         match &mut self.streaming {
-            Some(streaming) => streaming.play(played, program, &self.networks, memory, executor),
+            Some(streaming) => streaming.play((played, starts), program, &self.networks, memory, executor),
             None => executor.play(program),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::DiffusionPipeline;
 use super::decoding::advise;
+use super::faults::trace;
 use super::frame::{Plan, floats};
 use super::recorded::{CachePlan, Recorded, Stage};
 use super::residency::ModelWeights;
@@ -173,7 +174,7 @@ impl Run {
         }
         let condition = self.programs.condition.as_ref().expect("the stage has it");
         let DiffusionPipeline { memory, executor, weights, .. } = pipeline;
-        weights.play(NetworkCall::Condition, condition, memory, executor)?;
+        weights.play(NetworkCall::Condition, condition, None, memory, executor)?;
         executor.finish()
     }
 
@@ -190,16 +191,58 @@ impl Run {
         noise: Option<&[f32]>,
         (weights, memory, executor): (&mut ModelWeights, &mut Memory, &mut Executor),
     ) -> Result<Play> {
-        self.recorded.frame.write_call(call, noise, memory)?;
-        let (Some(program), Some(features)) = (&self.programs.shallow, shallow) else {
+        self.write_call(call, shallow, noise, memory)?;
+        let (Some(program), Some(_)) = (&self.programs.shallow, shallow) else {
             let program = self.programs.full.as_ref().expect("a condition was encoded before");
-            return weights.play(NetworkCall::Full, program, memory, executor);
+            return weights.play(NetworkCall::Full, program, None, memory, executor);
         };
-        if let Some(tensor) = self.recorded.cache.as_ref().and_then(|cache| cache.weights.as_ref()) {
+        weights.play(NetworkCall::Shallow, program, None, memory, executor)
+    }
+
+    fn write_call(
+        &self,
+        call: usize,
+        shallow: Option<[f64; WEIGHTS]>,
+        noise: Option<&[f32]>,
+        memory: &mut Memory,
+    ) -> Result<()> {
+        self.recorded.frame.write_call(call, noise, memory)?;
+        let table = self.recorded.cache.as_ref().and_then(|cache| cache.weights.as_ref());
+        if let (Some(table), Some(features)) = (table, shallow) {
             let offset = (call * WEIGHTS * size_of::<f32>()) as u64;
-            memory.write(tensor, offset, bytemuck::cast_slice(&floats(&features)))?;
+            memory.write(table, offset, bytemuck::cast_slice(&floats(&features)))?;
         }
-        weights.play(NetworkCall::Shallow, program, memory, executor)
+        Ok(())
+    }
+
+    /// Asks which calls have made values that are not finite, without waiting.
+    pub(super) fn read_faults(&self, memory: &Memory) -> Result<PendingRead> {
+        memory.read_later(&self.recorded.frame.faults)
+    }
+
+    /// Plays the condition again with every layer checked: the label of the first that makes such values.
+    pub(super) fn trace_condition(&self, pipeline: &mut DiffusionPipeline) -> Result<Option<String>> {
+        let DiffusionPipeline { memory, executor, weights, .. } = pipeline;
+        let network = Some((NetworkCall::Condition, weights));
+        trace(&self.recorded.condition, self.recorded.frame.conditioning.step(), network, memory, executor)
+    }
+
+    /// The same of a call, which is given what [`step`](Self::step) would be.
+    pub(super) fn trace_step(
+        &self,
+        call: usize,
+        shallow: Option<[f64; WEIGHTS]>,
+        noise: Option<&[f32]>,
+        pipeline: &mut DiffusionPipeline,
+    ) -> Result<Option<String>> {
+        let DiffusionPipeline { memory, executor, weights, .. } = pipeline;
+        self.write_call(call, shallow, noise, memory)?;
+        let (recording, network) = match (&self.recorded.shallow, shallow) {
+            (Some(recording), Some(_)) => (recording, NetworkCall::Shallow),
+            _ => (&self.recorded.full, NetworkCall::Full),
+        };
+        let step = self.recorded.frame.conditioning.step();
+        trace(recording, step, Some((network, weights)), memory, executor)
     }
 
     /// Asks for the drift that the last call measured, without waiting for it.
@@ -227,7 +270,8 @@ impl Run {
             self.enter(Stage::Decoding, plan, pipeline)?;
         }
         let DiffusionPipeline { memory, executor, .. } = pipeline;
-        self.recorded.decoding.decode(sample, &self.programs.decode, memory, executor)
+        let (programs, recordings) = (&self.programs.decode, &self.recorded.decode);
+        self.recorded.decoding.decode(sample, programs, recordings, memory, executor)
     }
 }
 

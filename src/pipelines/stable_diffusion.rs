@@ -35,7 +35,7 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     ])?;
     let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
-    let vae = vae.load(site, Part::Decoder, "vae", VaeDecoder::load)?;
+    let vae = load_vae(vae, site, site.element)?;
     let text = OneText(TextEncoder { tokenizer, model: encoder });
     let conditioner = Conditioner::Text(Box::new(text));
     Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
@@ -149,8 +149,14 @@ impl<C> Opened<C> {
 
 /// Loads the decoder of SDXL: in 32 bits where its config says that it overflows 16.
 pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>) -> Result<VaeDecoder> {
+    let element = if vae.config.force_upcast { ElementType::F32 } else { site.element };
+    load_vae(vae, site, element)
+}
+
+/// Loads a VAE whose values are stored as was asked for, or else as `usual`.
+fn load_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>, usual: ElementType) -> Result<VaeDecoder> {
     let Opened { checkpoint, config } = vae;
-    let element = if config.force_upcast { ElementType::F32 } else { site.element };
+    let element = site.vae_element.unwrap_or(usual);
     site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
         VaeDecoder::load(config, file, loader)
     })

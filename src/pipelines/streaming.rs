@@ -120,7 +120,7 @@ impl Streaming {
     /// Plays a recording, and brings the weights of its parts before each.
     pub(super) fn play(
         &mut self,
-        played: NetworkCall,
+        (played, starts): (NetworkCall, Option<&[usize]>),
         program: &Program,
         networks: &[Stored],
         memory: &mut Memory,
@@ -134,7 +134,8 @@ impl Streaming {
                 self.upload(&self.places[segment], networks, memory)?;
                 self.present = Some(segment);
             }
-            play = play.join(executor.play_part(program, range.clone())?);
+            let range = starts.map_or(range.clone(), |starts| starts[range.start]..starts[range.end]);
+            play = play.join(executor.play_part(program, range)?);
         }
         Ok(play)
     }

@@ -11,6 +11,7 @@ pub mod case;
 pub mod conv2d;
 pub mod dynamic_threshold;
 pub mod emphasis;
+pub mod finite;
 pub mod forecast;
 pub mod geglu;
 pub mod group_norm;
@@ -53,6 +54,7 @@ const TWINS: &[(&str, Twin)] = &[
     ("conv2d_tiled", conv2d::twin),
     ("dynamic_threshold", dynamic_threshold::twin),
     ("emphasis", emphasis::twin),
+    ("finite", finite::twin),
     ("forecast", forecast::twin),
     ("geglu", geglu::twin),
     ("group_norm_apply", group_norm::apply_twin),

@@ -57,6 +57,10 @@ pub(crate) struct ModelOptions {
     #[arg(long, value_name = "TYPE", help_heading = "Device")]
     dtype: Option<String>,
 
+    /// How the VAE's values are stored: f16 or f32 [default: as all others, but f32 where SDXL's goes beyond f16].
+    #[arg(long, value_name = "TYPE", help_heading = "Device")]
+    vae_dtype: Option<String>,
+
     /// Have only those weights on the device that are needed: first the text encoders', then the U-Net's, then the
     /// VAE's, each read from its file when its time comes. The picture is the same.
     #[arg(long, help_heading = "Memory")]
@@ -95,12 +99,22 @@ impl ModelOptions {
     /// What is checked before anything is read.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let storage = self.dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
+        let vae_storage = self.vae_dtype.as_deref().map(str::parse::<StorageType>).transpose()?;
         let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (device, replacements) = (self.device.clone(), self.replacements());
         let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let stream_weights = self.stream_weights.map(|mebibytes| mebibytes << 20);
         let low_memory = self.low_memory;
-        Ok(LoadOptions { device, storage, replacements, loras, embeddings, low_memory, stream_weights })
+        Ok(LoadOptions {
+            device,
+            storage,
+            vae_storage,
+            replacements,
+            loras,
+            embeddings,
+            low_memory,
+            stream_weights,
+        })
     }
 
     /// What the model makes pictures from, told from its files.

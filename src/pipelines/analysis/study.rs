@@ -25,6 +25,8 @@ use crate::tensor::{ElementType, Tensor};
 pub(super) struct Study {
     frame: Frame,
     decoding: Decoding,
+    /// What its programs were made from.
+    decode: Vec<Recording>,
     tensors: StudyTensors,
     branches: Vec<Branch>,
     programs: Programs,
@@ -141,7 +143,8 @@ impl Study {
                 .collect(),
             decode: programs.collect(),
         };
-        Ok(Self { frame, decoding, tensors, branches, programs, probes, macs_full })
+        let decode = decoding.record(model, executor.choices())?;
+        Ok(Self { frame, decoding, decode, tensors, branches, programs, probes, macs_full })
     }
 
     pub(super) fn release(&self, memory: &mut Memory) {
@@ -220,7 +223,7 @@ impl Study {
         let latents = Latents::from_channels_last([channels, height, width], std::slice::from_ref(&values))?;
         let scaled: Vec<f32> = values.iter().map(|value| value / scaling).collect();
         let (width, height, pixels) =
-            self.decoding.decode(&scaled, &self.programs.decode, memory, executor)?;
+            self.decoding.decode(&scaled, &self.programs.decode, &self.decode, memory, executor)?;
         Ok(Analysis {
             picture: Picture { width, height, pixels },
             latents,
