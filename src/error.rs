@@ -79,7 +79,10 @@ pub enum Error {
     },
 
     /// The device has not enough memory.
-    #[error("out of GPU memory: {what} needs {}", mebibytes(*bytes))]
+    #[error(
+        "out of GPU memory: {what} needs {}; what helps: 16-bit storage (--dtype f16), --low-memory, --stream-weights, \
+         a smaller picture", mebibytes(*bytes)
+    )]
     OutOfMemory {
         /// What was being allocated.
         what: String,

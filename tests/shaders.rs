@@ -349,6 +349,7 @@ fn params_have_one_layout_in_rust_and_wgsl() {
             [height, width, channels, second_channels, output_height, output_width, rows, columns, kernel_height, kernel_width, stride, top, left]),
         params!(dynamic_threshold: dynamic_threshold::Params, [count, row_length, ratio, most]),
         params!(emphasis: emphasis::Params, [count, image, channels]),
+        params!(finite: finite::Params, [count, first, stride]),
         params!(forecast: forecast::Params, [count]),
         params!(geglu: geglu::Params, [count, channels]),
         params!(group_norm_moments: group_norm::Params,

@@ -1,6 +1,7 @@
 //! Device, limits, and how the driver's errors come back.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wgpu::{DeviceType, Features};
@@ -26,6 +27,8 @@ pub struct Gpu {
     fault: Arc<Mutex<Option<Error>>>,
     info: wgpu::AdapterInfo,
     compiled: OnceLock<PipelineCache>,
+    /// Bytes that buffers may hold together.
+    budget: AtomicU64,
 }
 
 /// The features that are taken when the adapter has them. None is required.
@@ -147,6 +150,7 @@ impl Gpu {
             fault,
             info,
             compiled: OnceLock::new(),
+            budget: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -233,6 +237,35 @@ impl Gpu {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }
 
+    /// From now on buffers hold no more than so many bytes together: what goes beyond is [`Error::OutOfMemory`], as if the
+    /// device had no more. For an application that shares the device; [`DiffusionPipeline`] then decodes in smaller
+    /// tiles where it may.
+    ///
+    /// [`DiffusionPipeline`]: crate::pipelines::DiffusionPipeline
+    ///
+    /// # Errors
+    /// [`Error::Option`] where the graphics interface does not tell what is allocated (Metal).
+    pub fn limit_memory(&self, bytes: u64) -> Result<()> {
+        if self.allocated_bytes().is_none() {
+            let problem = format!("{} does not tell what is allocated", self.description.backend);
+            return Err(Error::option("memory limit", problem));
+        }
+        self.budget.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether so many bytes more would go beyond what buffers may hold.
+    fn is_beyond_budget(&self, bytes: u64) -> bool {
+        let budget = self.budget.load(Ordering::Relaxed);
+        let beyond = || self.allocated_bytes().is_some_and(|held| held.saturating_add(bytes) > budget);
+        if budget == u64::MAX || bytes == 0 || !beyond() {
+            return false;
+        }
+        // Buffers that nobody holds any more are given back when the device has finished with them.
+        let _ = self.wait(None);
+        beyond()
+    }
+
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
@@ -276,6 +309,9 @@ impl Gpu {
     /// Runs `work` and returns the error that the driver raised in it, if any.
     pub(super) fn guarded<T>(&self, action: &str, bytes: u64, work: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
+        if self.is_beyond_budget(bytes) {
+            return Err(Error::OutOfMemory { what: action.to_owned(), bytes });
+        }
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
