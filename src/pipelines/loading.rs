@@ -89,6 +89,7 @@ impl DiffusionPipeline {
             model,
             weights,
             storage,
+            weight_storage: options.weights,
             load_seconds,
             warnings,
             own_warnings,

@@ -32,8 +32,16 @@ impl WeightStorage {
     /// How a matrix from `inputs` to `outputs` channels is stored beside activations of an element type.
     pub(super) fn element(self, inputs: usize, outputs: usize, activations: ElementType) -> ElementType {
         match self {
-            Self::Int8 if inputs.min(outputs) >= LEAST_CHANNELS => ElementType::Int8,
-            Self::Int8 | Self::AsActivations => activations,
+            Self::Int8 if inputs.min(outputs) < LEAST_CHANNELS => activations,
+            storage => storage.beside(activations),
+        }
+    }
+
+    /// The type that large matrices have beside activations of an element type.
+    pub(crate) fn beside(self, activations: ElementType) -> ElementType {
+        match self {
+            Self::AsActivations => activations,
+            Self::Int8 => ElementType::Int8,
         }
     }
 }

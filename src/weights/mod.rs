@@ -66,9 +66,19 @@ impl Loader {
     /// # Panics
     /// If `element` is U32 or Int8.
     pub fn new(model: impl Into<String>, element: ElementType) -> Self {
-        assert!(matches!(element, ElementType::F16 | ElementType::F32), "activations are floating-point values");
+        assert!(
+            matches!(element, ElementType::F16 | ElementType::F32),
+            "activations are floating-point values"
+        );
         let storage = WeightStorage::AsActivations;
-        Self { model: model.into(), element, storage, binding: BINDING, pending: Vec::new(), used: BTreeSet::new() }
+        Self {
+            model: model.into(),
+            element,
+            storage,
+            binding: BINDING,
+            pending: Vec::new(),
+            used: BTreeSet::new(),
+        }
     }
 
     /// The same, with matrices stored another way than activations.

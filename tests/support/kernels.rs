@@ -68,11 +68,7 @@ struct Recorded {
     output: Tensor,
 }
 
-fn record(
-    case: &Case,
-    [element, weight]: [ElementType; 2],
-    choices: &Arc<Choices>,
-) -> Recorded {
+fn record(case: &Case, [element, weight]: [ElementType; 2], choices: &Arc<Choices>) -> Recorded {
     let (mut tensors, mut bytes, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for (index, input) in case.inputs.iter().enumerate() {
         let element = match input.role {

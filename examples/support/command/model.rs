@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use deepcache::gpu::{Gpu, list_adapters};
 use deepcache::pipelines::{DiffusionPipeline, LoadOptions, Planner, StorageType};
-use deepcache::weights::{ModelFiles, ModelKind, Replacements};
+use deepcache::weights::{ModelFiles, ModelKind, Replacements, WeightStorage};
 use deepcache::{Error, Result};
 
 use super::{hub, kept};
@@ -57,6 +57,11 @@ pub(crate) struct ModelOptions {
     #[arg(long, value_name = "TYPE", help_heading = "Device")]
     dtype: Option<String>,
 
+    /// How the matrices of U-Net and text encoders are stored: dtype, as all values are, or int8, which takes half of the
+    /// memory of f16 and changes pictures a little.
+    #[arg(long, value_name = "TYPE", default_value = "dtype", help_heading = "Memory")]
+    pub(crate) weights: String,
+
     /// Have only those weights on the device that are needed: first the text encoders', then the U-Net's, then the
     /// VAE's, each read from its file when its time comes. The picture is the same.
     #[arg(long, help_heading = "Memory")]
@@ -92,7 +97,8 @@ impl ModelOptions {
         let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (device, replacements) = (self.device.clone(), self.replacements());
         let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-        Ok(LoadOptions { device, storage, replacements, loras, embeddings, low_memory: self.low_memory })
+        let (weights, low_memory) = (self.weights.parse()?, self.low_memory);
+        Ok(LoadOptions { device, storage, weights, replacements, loras, embeddings, low_memory })
     }
 
     /// What the model makes pictures from, told from its files.
@@ -130,7 +136,11 @@ impl ModelOptions {
     pub(crate) fn introduce(&self, pipeline: &DiffusionPipeline) {
         let adapter = pipeline.gpu().description();
         let model = self.name();
-        eprintln!("{model} ({}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
+        let weights = match pipeline.weight_storage() {
+            WeightStorage::AsActivations => "",
+            WeightStorage::Int8 => ", int8 weights",
+        };
+        eprintln!("{model} ({}{weights}) on {} ({})", pipeline.storage(), adapter.name, adapter.backend);
         if pipeline.gpu().is_software() {
             eprintln!(
                 "no GPU here: a software driver computes on the CPU, slowly; its first run compiles for a while"
