@@ -109,9 +109,12 @@ fn scale(largest: f32) -> f32 {
 pub(super) fn quantise(values: &[f32], scale: f32, target: &mut [i8]) {
     /// Adding it moves a whole number to the lowest bits of a float, rounded.
     const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
-    let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+    if scale == 0.0 {
+        target.fill(0);
+        return;
+    }
     for (integer, value) in target.iter_mut().zip(values) {
-        let nearest = (value * inverse).clamp(-LARGEST, LARGEST) + SHIFT;
+        let nearest = (value / scale).clamp(-LARGEST, LARGEST) + SHIFT;
         *integer = nearest.to_bits().to_le_bytes()[0].cast_signed();
     }
 }
