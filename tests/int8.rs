@@ -1,7 +1,5 @@
 //! Weights of 8 bits: which they are, what a run takes and makes with them, and that nothing is left of them without.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints its errors")]
-
 #[path = "../examples/support/checker/mod.rs"]
 #[allow(dead_code, reason = "a part of the checker is used")]
 mod checker;
