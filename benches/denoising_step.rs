@@ -18,7 +18,7 @@ use deepcache::models::OriginalDdpmConfig;
 use deepcache::models::latent_diffusion::LatentDiffusionConfig;
 use deepcache::models::unet::{UNet, UNetConfig};
 use deepcache::tensor::Tensor;
-use deepcache::weights::{Checkpoint, Loader};
+use deepcache::weights::{Checkpoint, Loader, WeightStorage};
 use deepcache::{Error, Result};
 use support::{Bench, Timing, element, keep, program, record_path};
 use table::{Cell, Table};
@@ -49,6 +49,10 @@ struct Options {
     /// How values are stored: f16 or f32 [default: f16 on a GPU that can].
     #[arg(long)]
     dtype: Option<String>,
+
+    /// How matrices are stored: dtype, as all values are, or int8.
+    #[arg(long, default_value = "dtype")]
+    weights: WeightStorage,
 
     /// Seconds for each call.
     #[arg(long, default_value_t = 2.0)]
@@ -111,7 +115,7 @@ fn run(options: &Options) -> Result<()> {
     let copies = if subject.guided { 2 } else { 1 };
     let channels = subject.config.in_channels;
     let context = subject.config.cross_attention_dim;
-    let mut loader = Loader::new("unet", element);
+    let mut loader = Loader::new("unet", element).with_weight_storage(options.weights);
     let unet = UNet::load(subject.config, &Checkpoint::assumed(), &mut loader)?;
     let weights: Vec<Tensor> = loader.pending().iter().map(|pending| pending.tensor.clone()).collect();
     bench.memory.allocate_packed(&weights, Purpose::Weights)?;
@@ -168,8 +172,11 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     if options.record {
-        let path =
-            record_path(&adapter.name, &format!("step-{}-{side}-{element:?}", options.model).to_lowercase());
+        let weights = if options.weights == WeightStorage::Int8 { "-int8" } else { "" };
+        let path = record_path(
+            &adapter.name,
+            &format!("step-{}-{side}-{element:?}{weights}", options.model).to_lowercase(),
+        );
         keep(&path, &table.csv())?;
         eprintln!("wrote {}", path.display());
     }

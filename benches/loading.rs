@@ -19,7 +19,7 @@ use deepcache::Result;
 use deepcache::gpu::{Gpu, Memory, Purpose};
 use deepcache::models::unet::{UNet, UNetConfig};
 use deepcache::pipelines::load_network;
-use deepcache::weights::Checkpoint;
+use deepcache::weights::{Checkpoint, Loader};
 use support::{cpu_seconds, element, program};
 
 /// Times the loading of a U-Net: from its file, packed, onto the device.
@@ -96,7 +96,9 @@ fn run(options: &Options) -> Result<()> {
 fn load(options: &Options, element: deepcache::tensor::ElementType, memory: &mut Memory) -> Result<()> {
     let config = UNetConfig::from_file(options.unet.join("config.json"))?;
     let weights = Checkpoint::open(&[options.unet.join("diffusion_pytorch_model.safetensors")])?;
-    load_network(&weights, memory, "unet", element, |file, loader| UNet::load(config, file, loader))?;
+    load_network(&weights, memory, Loader::new("unet", element), |file, loader| {
+        UNet::load(config, file, loader)
+    })?;
     memory.flush()
 }
 

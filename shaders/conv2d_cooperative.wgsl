@@ -7,7 +7,7 @@
 //!
 //! input     [N, H, W, C1]             Element
 //! second    [N, H, W, C2]             Element  read if HAS_SECOND
-//! weight    [KH * KW * (C1 + C2), O]  Element
+//! weight    [KH * KW * (C1 + C2), O]  Element, or if INT8 [O] f32 and behind them all values as 8-bit integers
 //! bias      [O]                       f32      read if HAS_BIAS
 //! time      [S, O]                    Element  read if HAS_TIME
 //! step      [1]                       u32      read if HAS_TIME
@@ -40,7 +40,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Word>;
 @group(0) @binding(2) var<storage, read> second: array<Word>;
-@group(0) @binding(3) var<storage, read> weight: array<Word>;
+@group(0) @binding(3) var<storage, read> weight: array<WeightWord>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 @group(0) @binding(5) var<storage, read> time: array<Element>;
 @group(0) @binding(6) var<storage, read> step: array<u32>;
@@ -73,7 +73,7 @@ fn load_pixel(row: u32, channel: u32) -> Word {
 
 fn load_weight(term: u32, inside: bool, column: u32) -> Word {
     if inside && column < params.columns {
-        return weight[(term * params.columns + column) / WORD];
+        return weight_word(term * params.columns + column);
     }
     return Word();
 }
@@ -83,7 +83,7 @@ fn store_one(row: u32, column: u32, sum: f32) {
         return;
     }
     let index = row * params.columns + column;
-    var value = sum;
+    var value = scaled_one(sum, column);
     if HAS_BIAS {
         value += bias[column];
     }

@@ -6,7 +6,7 @@
 //!
 //! input   [N, H, W, C1]               Element
 //! second  [N, H, W, C2]               Element  read if HAS_SECOND
-//! weight  [KH * KW * (C1 + C2), O]    Element
+//! weight  [KH * KW * (C1 + C2), O]    Element, or if INT8 [O] f32 and behind them all values as 8-bit integers
 //! sums    [PARTS, N * OH * OW, O]     f32
 //!
 //! grid     (O / TILE_COLUMNS, N * OH * OW / TILE_ROWS, PARTS), rounded up: one workgroup of LANES lanes owns
@@ -34,7 +34,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Word>;
 @group(0) @binding(2) var<storage, read> second: array<Word>;
-@group(0) @binding(3) var<storage, read> weight: array<Word>;
+@group(0) @binding(3) var<storage, read> weight: array<WeightWord>;
 @group(0) @binding(4) var<storage, read_write> sums: array<Sum>;
 
 @compute @workgroup_size(LANES)

@@ -3,7 +3,7 @@
 //!   output[m, n] = activate(sum_k input[m, k] * weight[k, n] + bias[n]) + residual[m, n]
 //!
 //! input     [M, K]  Element
-//! weight    [K, N]  Element
+//! weight    [K, N]  Element, or if INT8 [N] f32 and behind them all values as 8-bit integers
 //! bias      [N]     f32      read if HAS_BIAS
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
@@ -21,7 +21,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Element>;
-@group(0) @binding(2) var<storage, read> weight: array<Element>;
+@group(0) @binding(2) var<storage, read> weight: array<WeightWord>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Element>;
 @group(0) @binding(5) var<storage, read_write> output: array<Element>;
@@ -73,5 +73,5 @@ fn matmul_broadcast(
     for (var term = 0u; term < params.terms; term += LANES) {
         block = multiply(block, load_rows(first_row, term + lane), load_weights(term, columns), COLUMNS / LANES);
     }
-    store_block(block, first_row, own.x * COLUMNS + lane);
+    store_block(block, first_row, first_column(own.x, lane));
 }

@@ -3,7 +3,7 @@
 //!   output[m, n] = activate(sum_k input[m, k] * weight[k, n] + bias[n]) + residual[m, n]
 //!
 //! input     [M, K]  Element
-//! weight    [K, N]  Element
+//! weight    [K, N]  Element, or if INT8 [N] f32 and behind them all values as 8-bit integers
 //! bias      [N]     f32      read if HAS_BIAS
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
@@ -23,7 +23,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Word>;
-@group(0) @binding(2) var<storage, read> weight: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<WeightWord>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Element>;
 @group(0) @binding(5) var<storage, read_write> output: array<Element>;
@@ -40,7 +40,7 @@ fn load_input(row: u32, term: u32) -> Word {
 
 fn load_weight(term: u32, column: u32) -> Word {
     if term < params.terms && column < params.columns {
-        return weight[(term * params.columns + column) / WORD];
+        return weight_word(term * params.columns + column);
     }
     return Word();
 }
@@ -50,7 +50,7 @@ fn store_one(row: u32, column: u32, sum: f32) {
         return;
     }
     let index = row * params.columns + column;
-    var value = sum;
+    var value = scaled_one(sum, column);
     if HAS_BIAS {
         value += bias[column];
     }

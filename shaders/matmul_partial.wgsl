@@ -3,7 +3,7 @@
 //!   sums[p, m, n] = sum_{k in part p} input[m, k] * weight[k, n]
 //!
 //! input   [M, K]         Element
-//! weight  [K, N]         Element
+//! weight  [K, N]         Element, or if INT8 [N] f32 and behind them all values as 8-bit integers
 //! sums    [PARTS, M, N]  f32
 //!
 //! grid     (N / TILE_COLUMNS, M / TILE_ROWS, PARTS), rounded up: one workgroup of LANES lanes owns
@@ -20,7 +20,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Word>;
-@group(0) @binding(2) var<storage, read> weight: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<WeightWord>;
 @group(0) @binding(3) var<storage, read_write> sums: array<Sum>;
 
 @compute @workgroup_size(LANES)

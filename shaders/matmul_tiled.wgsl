@@ -4,7 +4,7 @@
 //!   with GATED, sums s with biases:  output[m, n] = s[m, n] * gelu(s[m, N / 2 + n]),  N / 2 columns
 //!
 //! input     [M, K]  Element
-//! weight    [K, N]  Element
+//! weight    [K, N]  Element, or if INT8 [N] f32 and behind them all values as 8-bit integers
 //! bias      [N]     f32      read if HAS_BIAS
 //! residual  [M, N]  Element  read if HAS_RESIDUAL
 //! output    [M, N]  Element
@@ -23,7 +23,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Word>;
-@group(0) @binding(2) var<storage, read> weight: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<WeightWord>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Word>;
 @group(0) @binding(5) var<storage, read_write> output: array<Word>;
@@ -41,8 +41,8 @@ fn store_gated(row: u32, column: u32, values: vec4<f32>, gates: vec4<f32>) {
             value = vec4(values[i]);
             gate = vec4(gates[i]);
         }
-        value += load_bias(column + i);
-        gate += load_bias(columns + column + i);
+        value = scaled(value, column + i) + load_bias(column + i);
+        gate = scaled(gate, columns + column + i) + load_bias(columns + column + i);
         let gated = value * vec4(gelu(gate.x), gelu(gate.y), gelu(gate.z), gelu(gate.w));
         output[(row * columns + column + i) / WORD] = narrow(gated);
     }

@@ -15,6 +15,10 @@ pub enum ElementType {
     F16,
     /// 32-bit unsigned integer: token ids, step indices, packed pixels.
     U32,
+    /// 8-bit signed integer, to be multiplied by the 32-bit scale of its column: matrices of weights only.
+    ///
+    /// A tensor `[K, N]` is N scales (f32), and behind them its values, four in 32 bits, the last filled up with zeros.
+    Int8,
 }
 
 impl ElementType {
@@ -24,6 +28,17 @@ impl ElementType {
         match self {
             Self::F32 | Self::U32 => 4,
             Self::F16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+
+    /// Bytes of a tensor of this shape: its values, and the scales of its columns where there are any.
+    #[must_use]
+    pub fn bytes_of(self, shape: &Shape) -> u64 {
+        let values = shape.count() as u64 * self.bytes();
+        match self {
+            Self::F32 | Self::F16 | Self::U32 => values,
+            Self::Int8 => Self::F32.bytes() * shape.channels() as u64 + values,
         }
     }
 
@@ -33,7 +48,7 @@ impl ElementType {
         match self {
             Self::F32 => f32::EPSILON as f64,
             Self::F16 => 0.000_976_562_5,
-            Self::U32 => 0.0,
+            Self::U32 | Self::Int8 => 0.0,
         }
     }
 }
@@ -44,6 +59,7 @@ impl fmt::Display for ElementType {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::U32 => "u32",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -174,7 +190,7 @@ impl Tensor {
     /// A tensor in new memory that outlives recordings.
     pub fn external(label: impl Into<String>, shape: impl Into<Shape>, element: ElementType) -> Self {
         let shape = shape.into();
-        let bytes = shape.count() as u64 * element.bytes();
+        let bytes = element.bytes_of(&shape);
         Self::new(shape, element, Storage::External(External::new(label, bytes)))
     }
 
@@ -205,10 +221,10 @@ impl Tensor {
         }
     }
 
-    /// Bytes of all values.
+    /// Bytes of all values, and of the scales of its columns where it has any.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.shape.count() as u64 * self.element.bytes()
+        self.element.bytes_of(&self.shape)
     }
 
     /// The same values under another shape; costs nothing.
@@ -233,11 +249,12 @@ impl Tensor {
     /// Devices bind memory from multiples of 256 bytes on, so the rows before should take as many.
     ///
     /// # Panics
-    /// If it has fewer rows.
+    /// If it has fewer rows, or scales, which belong to all of them.
     #[must_use]
     pub fn rows(&self, first: usize, count: usize) -> Self {
         let channels = self.shape.channels();
         assert!(first + count <= self.shape.rows(), "{} has rows {first} to {}", self.shape, first + count);
+        assert!(self.element != ElementType::Int8, "rows of integers lie apart from their scales");
         let offset = self.offset + (first * channels) as u64 * self.element.bytes();
         Self { shape: Shape::from([count, channels]), offset, ..self.clone() }
     }
@@ -289,6 +306,17 @@ impl Tensor {
             expected: element.to_string(),
             found: self.element.to_string(),
         })
+    }
+
+    /// Checks that it is a matrix that products with values of an element type read: of that type, or of 8 bits.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it is of another type.
+    pub(crate) fn expect_weight(&self, operation: &'static str, element: ElementType) -> Result<()> {
+        match self.element {
+            ElementType::Int8 => Ok(()),
+            _ => self.expect_element(operation, "weight", element),
+        }
     }
 
     pub(crate) fn wrong(&self, operation: &'static str, tensor: &str, expected: &str) -> Error {

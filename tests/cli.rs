@@ -26,7 +26,7 @@ fn short<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn values_that_are_no_values_are_refused_by_their_option() {
     let folder = tempfile::tempdir().unwrap();
-    let rows: [(&[&str], &[&str]); 18] = [
+    let rows: [(&[&str], &[&str]); 19] = [
         (&["x", "--cache-branch", "2"], &["--cache-interval"]),
         (&[], &["PROMPT", "--help"]),
         (&["x", "y"], &["unexpected", "'y'", "--help"]),
@@ -37,6 +37,7 @@ fn values_that_are_no_values_are_refused_by_their_option() {
         (&["x", "--seed", "0.5"], &["--seed", "'0.5'"]),
         (&["x", "--scheduler", "plms"], &["--scheduler", "ddim", "pndm", "\"plms\""]),
         (&["x", "--dtype", "f8"], &["--dtype", "\"f8\"", "f16", "f32"]),
+        (&["x", "--weights", "int4"], &["--weights", "\"int4\"", "dtype or int8"]),
         (&["x", "--output", "a", "--stats", "a"], &["--stats", "a is another output"]),
         (&["x", "--steps", "0"], &["--steps", "1 to 1000", "found 0"]),
         (&["x", "--width", "100"], &["--width", "100", "multiple of 8"]),
@@ -101,7 +102,7 @@ fn help_names_every_option() {
         --scheduler --eta --sigmas --timestep-spacing --seed --rng --width --height --count --cache-interval \
         --cache-schedule --cache-branch --cache-threshold --cache-forecast --cache-warm-up --cache-profile \
         --cache-budget --cache-speedup --device --list-devices --dtype --output --latents --save-latents --stats \
-        --profile --quiet --vae-tiling --low-memory --plan";
+        --profile --quiet --vae-tiling --low-memory --weights --plan";
     for option in options.split_whitespace() {
         assert!(help.contains(option), "{option} is not in:\n{help}");
     }
@@ -228,6 +229,26 @@ fn a_seed_is_a_picture_and_the_picture_says_how_it_was_made() {
 }
 
 #[test]
+fn weights_of_8_bits_take_what_is_planned_and_the_picture_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let [int8, chosen] = [&["--weights", "int8"][..], &["--choices"]];
+    let arguments = short(&[int8, chosen, &["--stats", "stats.json", "--output", "int8.png"]].concat());
+    let output = command(folder.path(), &arguments).output().unwrap();
+    succeeded(&output);
+    let said = text(&output.stderr);
+    assert!(said.contains("int8 weights) on ") && said.contains(", int8 weights: "), "{said}");
+    let picture = text(&fs::read(folder.path().join("int8.png")).unwrap());
+    assert!(picture.contains("Weights: int8"), "the picture does not say what it was made with");
+    let stats: Value = serde_json::from_slice(&fs::read(folder.path().join("stats.json")).unwrap()).unwrap();
+    assert_eq!(stats["weights_dtype"], "int8");
+    let output = command(folder.path(), &short(&[int8, &["--plan"]].concat())).output().unwrap();
+    let planned = text(&output.stdout);
+    let bytes = format!("{:.1} MiB", stats["weights_bytes"].as_f64().unwrap() / f64::from(1 << 20));
+    let line = planned.lines().find(|line| line.starts_with("weights  ")).unwrap();
+    assert!(line.contains(&bytes), "{bytes}, planned\n{planned}");
+}
+
+#[test]
 fn latents_are_saved_and_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("first.safetensors");
@@ -295,6 +316,9 @@ fn a_plan_is_a_table_of_what_the_run_takes_and_writes_nothing() {
     };
     let low = plan(&["--low-memory"]);
     assert!(low.contains("denoising: weights") && peak(&low) < peak(&usual), "{usual}\n{low}");
+
+    let int8 = plan(&["--weights", "int8"]);
+    assert!(int8.contains("int8 weights") && peak(&int8) < peak(&usual), "{usual}\n{int8}");
 
     let output = command(folder.path(), &short(&["--low-memory", "--stats", "stats.json"])).output().unwrap();
     succeeded(&output);

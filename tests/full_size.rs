@@ -1,4 +1,5 @@
-//! A U-Net of Stable Diffusion v1.5's shape against diffusers, in 16-bit storage. See `scripts/check-full-size`.
+//! A U-Net of Stable Diffusion v1.5's shape against diffusers, in 16-bit storage, and with weights of 8 bits. See
+//! `scripts/check-full-size`.
 
 #![expect(clippy::unwrap_used, reason = "a test program that prints its errors")]
 #![allow(dead_code, reason = "a part of the helpers is used")]
@@ -8,31 +9,44 @@
 mod network;
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use deepcache::gpu::Purpose;
 use deepcache::models::unet::{UNet, UNetConfig};
 use deepcache::tensor::{ElementType, Tensor};
-use deepcache::weights::Checkpoint;
+use deepcache::weights::{Checkpoint, WeightStorage};
 use network::{Rig, channels_last};
 use support::{Goldens, relative_l2};
 
 const SKIP_INDEX: usize = 1;
 const RELATIVE: f64 = 1e-2;
+/// Each weight is off by up to a 254th of the largest of its row, which is 0.4 % in the mean, as these rows are even
+/// random numbers; the network adds that up as it does the rounding of 16-bit activations.
+const RELATIVE_INT8: f64 = 2e-2;
 const MOST_MEMORY: u64 = 16 << 30;
 
 #[test]
 fn a_full_and_a_shallow_step_agree_with_diffusers() {
     let directory =
         PathBuf::from(std::env::var("DEEPCACHE_FULL_SIZE").expect("run by scripts/check-full-size"));
+    // One after the other, so that their times can be compared and one model is in memory.
+    check(&directory, WeightStorage::AsActivations, RELATIVE);
+    check(&directory, WeightStorage::Int8, RELATIVE_INT8);
+    let peak = peak_resident();
+    println!("peak resident memory of the process: {:.1} GiB", peak as f64 / f64::from(1 << 30));
+    assert!(peak <= MOST_MEMORY, "inside 16 GiB");
+}
+
+fn check(directory: &Path, storage: WeightStorage, limit: f64) {
+    println!("matrices stored as {storage:?}");
     let goldens = Goldens::open(directory.join("reference.safetensors").to_str().unwrap());
     let mut rig = Rig::new(ElementType::F16);
     let started = Instant::now();
     let folder = directory.join("unet");
     let config = UNetConfig::from_file(folder.join("config.json")).unwrap();
     let weights = Checkpoint::open(&[folder.join("diffusion_pytorch_model.safetensors")]).unwrap();
-    let unet = rig.load(&weights, |file, loader| UNet::load(config, file, loader));
+    let unet = rig.load_as(&weights, storage, |file, loader| UNet::load(config, file, loader));
     rig.memory.flush().unwrap();
     println!("loaded {:.1} MiB of weights in {:.1} s", mebibytes(&rig, Purpose::Weights), elapsed(started));
 
@@ -76,6 +90,8 @@ fn a_full_and_a_shallow_step_agree_with_diffusers() {
     ] {
         rig.fill(&input, &sample.values);
         rig.fill(conditioning.step(), &[row]);
+        rig.executor.play(program).unwrap(); // some drivers compile at the first use
+        rig.executor.finish().unwrap();
         let started = Instant::now();
         rig.executor.play(program).unwrap();
         rig.executor.finish().unwrap();
@@ -84,16 +100,12 @@ fn a_full_and_a_shallow_step_agree_with_diffusers() {
         let found = rig.values(place);
         let relative = relative_l2(&found, &goldens.values(&format!("out.{name}")));
         println!("{name}: {gigamacs:.1} GMAC in {seconds:.1} s; relative l2 {relative:.2e}");
-        assert!(relative <= RELATIVE, "{name}: {relative:.2e}");
+        assert!(relative <= limit, "{name}: {relative:.2e}");
     }
     let feature = rig.values(&kept);
     let relative = relative_l2(&feature, &goldens.values("out.kept_feature"));
     println!("kept feature {}: relative l2 {relative:.2e}", kept.shape());
-    assert!(relative <= RELATIVE, "kept feature: {relative:.2e}");
-
-    let peak = peak_resident();
-    println!("peak resident memory of the process: {:.1} GiB", peak as f64 / f64::from(1 << 30));
-    assert!(peak <= MOST_MEMORY, "inside 16 GiB");
+    assert!(relative <= limit, "kept feature: {relative:.2e}");
 }
 
 fn mebibytes(rig: &Rig, purpose: Purpose) -> f64 {

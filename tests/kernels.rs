@@ -29,6 +29,29 @@ macro_rules! kernel_battery {
     )+};
 }
 
+/// Products once more, with weights of 8 bits: `product_battery!(matmul_int8: matmul)` expands as `kernel_battery!` does.
+macro_rules! product_battery {
+    ($($name:ident: $stem:ident),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn f32() {
+                let elements = [ElementType::F32, ElementType::Int8];
+                support::check_with(stringify!($stem), &reference::$stem::cases(), elements);
+            }
+
+            #[test]
+            fn f16() {
+                let elements = [ElementType::F16, ElementType::Int8];
+                support::check_with(stringify!($stem), &reference::$stem::cases(), elements);
+            }
+        }
+    )+};
+}
+
+product_battery!(matmul_int8: matmul, conv2d_int8: conv2d);
+
 kernel_battery!(
     activation,
     add,

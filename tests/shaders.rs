@@ -23,20 +23,31 @@ const DEFINITIONS: &[(&str, &[&[u32]])] = &[
     ("attention_broadcast_wide", &[&[81], &[160], &[512], &[960]]),
     ("attention_cooperative", COOPERATIVE_ATTENTION),
     ("attention_flash", FLASH),
+    ("conv2d_broadcast", &[&[0], &[1]]),
     ("conv2d_cooperative", COOPERATIVE),
     ("conv2d_merge", &[&[1], &[4]]),
     ("conv2d_partial", TILES),
     ("conv2d_tiled", TILES),
+    ("matmul_broadcast", &[&[0], &[1]]),
     ("matmul_cooperative", COOPERATIVE),
     ("matmul_merge", &[&[1], &[4]]),
     ("matmul_partial", TILES),
     ("matmul_tiled", TILES),
 ];
 
-/// Rows and columns of a fragment; values at once; lanes of a workgroup.
-const COOPERATIVE: &[&[u32]] = &[&[8, 1, 32], &[8, 4, 128], &[16, 4, 128], &[16, 1, 256]];
+/// Rows and columns of a fragment; values at once; whether weights have 8 bits; lanes of a workgroup.
+const COOPERATIVE: &[&[u32]] = &[
+    &[8, 1, 0, 32],
+    &[8, 4, 0, 128],
+    &[16, 4, 0, 128],
+    &[16, 1, 0, 256],
+    &[8, 1, 1, 128],
+    &[8, 4, 1, 32],
+    &[16, 4, 1, 128],
+    &[16, 1, 1, 256],
+];
 
-/// The same; size of a head; queries of a workgroup; keys at once.
+/// Rows and columns of a fragment; values at once; lanes of a workgroup; size of a head; queries of a workgroup; keys at once.
 const COOPERATIVE_ATTENTION: &[&[u32]] = &[
     &[8, 1, 32, 1, 32, 32],
     &[8, 4, 128, 40, 32, 32],
@@ -57,15 +68,19 @@ const FLASH: &[&[u32]] = &[
     &[1, 960, 4, 64, 0],
 ];
 
-/// Values at once; rows and columns of a workgroup; of a lane; terms at once.
+/// Values at once; whether weights have 8 bits; rows and columns of a workgroup; of a lane; terms at once.
 const TILES: &[&[u32]] = &[
-    &[1, 64, 64, 8, 8, 16],
-    &[4, 128, 128, 8, 8, 8],
-    &[4, 128, 64, 8, 8, 16],
-    &[4, 64, 64, 4, 4, 16],
-    &[4, 32, 64, 4, 8, 16],
-    &[4, 32, 32, 4, 4, 16],
-    &[1, 64, 16, 4, 4, 16],
+    &[1, 0, 64, 64, 8, 8, 16],
+    &[4, 0, 128, 128, 8, 8, 8],
+    &[4, 0, 128, 64, 8, 8, 16],
+    &[4, 0, 64, 64, 4, 4, 16],
+    &[4, 0, 32, 64, 4, 8, 16],
+    &[4, 0, 32, 32, 4, 4, 16],
+    &[1, 0, 64, 16, 4, 4, 16],
+    &[1, 1, 64, 64, 8, 8, 16],
+    &[4, 1, 128, 64, 8, 8, 16],
+    &[4, 1, 32, 64, 4, 8, 16],
+    &[1, 1, 64, 16, 4, 4, 16],
 ];
 
 /// Every shader's whole text: for each element type that it is for, and each set of definitions.
@@ -241,7 +256,7 @@ fn cooperative_shaders_fit_into_32_kibibytes_of_workgroup_memory_in_steps_of_16_
     };
     for [edge, lanes] in [[8, 32], [16, 128], [16, 256], [8, 512], [16, 512]] {
         for shader in [&kernels::matmul::COOPERATIVE, &kernels::conv2d::COOPERATIVE] {
-            assert!(bytes(shader, &[edge, 4, lanes]) <= 24 << 10, "{}", shader.name);
+            assert!(bytes(shader, &[edge, 4, 0, lanes]) <= 24 << 10, "{}", shader.name);
         }
         for head_size in 1..=kernels::attention::LARGEST_COOPERATIVE_HEAD {
             let family = Family::Cooperative(Fragments { edge, lanes });

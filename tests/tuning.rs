@@ -20,14 +20,15 @@ use loops::{GPU, load, run};
 use support::repository;
 
 /// Records a plain product, a gated one, and a convolution.
-fn record(choices: Choices, element: ElementType) -> Recording {
+fn record(choices: Choices, element: ElementType, weights: ElementType) -> Recording {
     let tensor = |extents: &[usize]| Tensor::external("tensor", extents, element);
+    let matrix = |extents: &[usize]| Tensor::external("matrix", extents, weights);
     let mut recording = Recording::new("products").with_choices(Arc::new(choices));
-    let (input, weight) = (tensor(&[40, 512]), tensor(&[512, 96]));
+    let (input, weight) = (tensor(&[40, 512]), matrix(&[512, 96]));
     matmul(&mut recording, &input, &weight, &matmul::Epilogue::default()).unwrap();
     let epilogue = matmul::Epilogue { gated: true, ..matmul::Epilogue::default() };
     matmul(&mut recording, &input, &weight, &epilogue).unwrap();
-    let (image, weight) = (tensor(&[1, 9, 7, 64]), tensor(&[9 * 64, 36]));
+    let (image, weight) = (tensor(&[1, 9, 7, 64]), matrix(&[9 * 64, 36]));
     let config = Conv2dConfig { kernel: [3, 3], stride: 1, padding: Padding::same(1) };
     conv2d(&mut recording, &image, None, &weight, &config, &conv2d::Epilogue::default()).unwrap();
     recording
@@ -35,12 +36,14 @@ fn record(choices: Choices, element: ElementType) -> Recording {
 
 #[test]
 fn every_candidate_of_every_family_agrees_and_what_is_found_is_used() {
-    for family in GPU.families() {
+    let families = GPU.families().into_iter();
+    for (family, int8) in families.flat_map(|family| [(family, false), (family, true)]) {
         let choices = Choices { family, ..GPU.choices() };
         // cooperative matrices multiply nothing else than f16
         let cooperative = matches!(family, Family::Cooperative(_));
         let element = if cooperative { ElementType::F16 } else { ElementType::F32 };
-        let recording = record(choices.clone(), element);
+        let weights = if int8 { ElementType::Int8 } else { element };
+        let recording = record(choices.clone(), element, weights);
         let tuning = tune(&GPU, &[&recording], Duration::from_secs(60), |tried| println!("{tried}")).unwrap();
         let products = recording.chosen().iter().map(|choice| choice.product);
         assert_eq!(tuning.products.len(), products.collect::<std::collections::BTreeSet<_>>().len());
@@ -56,7 +59,8 @@ fn every_candidate_of_every_family_agrees_and_what_is_found_is_used() {
             (tried.product.to_string(), slowest.tiling)
         };
         for tuned in [tuning.tuned(), tuning.products.iter().map(slowest).collect::<Tuned>()] {
-            let recording = record(Choices { tuned: tuned.clone(), ..choices.clone() }, element);
+            let choices = Choices { tuned: tuned.clone(), ..choices.clone() };
+            let recording = record(choices, element, weights);
             for choice in recording.chosen() {
                 let wanted = tuned.get(&choice.product.to_string());
                 let reason = if wanted.is_some() { Reason::Tuned } else { Reason::Default };

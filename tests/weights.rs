@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use deepcache::tensor::{ElementType, Tensor};
-use deepcache::weights::{Checkpoint, Loader, Pending};
+use deepcache::weights::{Checkpoint, Loader, Pending, WeightStorage};
 use deepcache::{Error, Result};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
@@ -323,6 +323,95 @@ fn odd_matrices_of_halves_are_written_at_aligned_offsets() {
             numbers[output * inputs + input],
             "at [{input}, {output}]"
         );
+    }
+}
+
+/// The scales and integers of the only tensor asked for, which is stored in 8 bits.
+fn packed_int8(
+    checkpoint: &Checkpoint,
+    ask: impl FnOnce(&mut Loader) -> Result<Tensor>,
+) -> Result<(Vec<f32>, Vec<i8>)> {
+    let mut loader = Loader::new("model", ElementType::F16).with_weight_storage(WeightStorage::Int8);
+    let tensor = ask(&mut loader)?;
+    assert_eq!(tensor.element(), ElementType::Int8, "it stayed as it was");
+    let columns = tensor.shape().channels();
+    let bytes = write(&loader.into_pending()[0], checkpoint)?;
+    assert_eq!(bytes.len(), 4 * columns + tensor.shape().count(), "scales and values");
+    let (scales, integers) = bytes.split_at(4 * columns);
+    let scales = scales.as_chunks().0.iter().map(|scale| f32::from_le_bytes(*scale)).collect();
+    Ok((scales, integers.iter().map(|byte| byte.cast_signed()).collect()))
+}
+
+/// Values of all sizes and both signs: rows of a length, each larger than the one before.
+fn rows(rows: usize, length: usize) -> Vec<f32> {
+    let value = |row: usize, index: usize| (1.0 + row as f32) * (0.37 * (row * length + index) as f32).sin();
+    (0..rows).flat_map(|row| (0..length).map(move |index| value(row, index))).collect()
+}
+
+#[test]
+fn matrices_of_8_bits_have_a_scale_for_every_output() {
+    // side by side, neither of a whole number of tiles; then convolutions
+    let (inputs, [first, second]) = (41, [37, 17]);
+    let (a, mut b) = (rows(first, inputs), rows(second, inputs));
+    b[5 * inputs..6 * inputs].fill(0.0);
+    let kernel = rows(33, 18 * 6);
+    let (_folder, checkpoint) = checkpoint(&[
+        f32_tensor("a", &[first, inputs], &a),
+        bf16_tensor("b", &[second, inputs], &b),
+        f16_tensor("conv", &[33, 18, 3, 2], &kernel),
+    ]);
+    let ask = |loader: &mut Loader| checkpoint.root().matrix(loader, &["a", "b"], inputs, &[first, second]);
+    let (scales, integers) = packed_int8(&checkpoint, ask).unwrap();
+    let ask = |loader: &mut Loader| checkpoint.root().convolution(loader, "conv", 33, 18, [3, 2]);
+    let (kernel_scales, kernel_integers) = packed_int8(&checkpoint, ask).unwrap();
+
+    let check = |row: &[f32], scale: f32, found: &dyn Fn(usize) -> i8| {
+        let largest = row.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        assert_eq!(scale, largest / 127.0, "the scale");
+        for (index, value) in row.iter().enumerate() {
+            let apart = (scale * f32::from(found(index)) - value).abs();
+            assert!(apart <= 0.501 * scale, "value {index}: {value} is {apart} off at a scale of {scale}");
+        }
+    };
+    let b: Vec<f32> = b.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
+    let columns = first + second;
+    for (column, row) in a.chunks_exact(inputs).chain(b.chunks_exact(inputs)).enumerate() {
+        check(row, scales[column], &|input| integers[input * columns + column]);
+    }
+    assert_eq!(scales[first + 5], 0.0, "a row of zeros");
+    let kernel: Vec<f32> = kernel.iter().map(|value| f16::from_f32(*value).to_f32()).collect();
+    for (output, row) in kernel.chunks_exact(18 * 6).enumerate() {
+        let found = |index: usize| kernel_integers[(index % 6 * 18 + index / 6) * 33 + output];
+        check(row, kernel_scales[output], &found);
+    }
+}
+
+#[test]
+fn large_and_odd_matrices_of_8_bits_come_in_chunks() {
+    // more than a chunk in batches of four inputs, and one whose rows are aligned only as a whole
+    for (outputs, inputs) in [(1027, 18_000), (19, 70_001)] {
+        let numbers: Vec<f32> = counting(outputs * inputs).iter().map(|value| value - 100.0).collect();
+        let (_folder, checkpoint) = checkpoint(&[f16_tensor("weight", &[outputs, inputs], &numbers)]);
+        let ask = |loader: &mut Loader| checkpoint.root().matrix(loader, &["weight"], inputs, &[outputs]);
+        let (scales, integers) = packed_int8(&checkpoint, ask).unwrap();
+        for (output, input) in [(0, 0), (outputs - 1, inputs - 1), (7, inputs / 2), (outputs / 2, inputs - 3)]
+        {
+            let found = scales[output] * f32::from(integers[input * outputs + output]);
+            let expected = numbers[output * inputs + input];
+            assert!((found - expected).abs() <= 0.501 * scales[output], "{found}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_is_refused_in_8_bits_too() {
+    for (value, word) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity")] {
+        let mut numbers = rows(20, 5000);
+        numbers[7 * 5000 + 4321] = value;
+        let (_folder, checkpoint) = checkpoint(&[f32_tensor("weight", &[20, 5000], &numbers)]);
+        let ask = |loader: &mut Loader| checkpoint.root().matrix(loader, &["weight"], 5000, &[20]);
+        let refused = message(packed_int8(&checkpoint, ask));
+        assert_says(&refused, &["model.safetensors", "weight", word, "at [7, 4321]"]);
     }
 }
 

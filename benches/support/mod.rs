@@ -92,6 +92,13 @@ impl Bench {
                 (0..count).flat_map(|_| half::f16::from_f32(number()).to_le_bytes()).collect()
             }
             ElementType::U32 => vec![0; 4 * count],
+            ElementType::Int8 => {
+                // Scales that make the integers numbers of the same size.
+                let scales = std::iter::repeat_n(1.0_f32 / 254.0, tensor.shape().channels());
+                #[expect(clippy::cast_possible_truncation, reason = "between -127 and 127")]
+                let integers = (0..count).map(|_| ((254.0 * number()) as i8).cast_unsigned());
+                scales.flat_map(f32::to_le_bytes).chain(integers).collect()
+            }
         };
         self.memory.write(tensor, 0, &bytes)?;
         self.memory.flush()

@@ -1,5 +1,10 @@
 //! finish_columns: hands sums to `finish_word(row, column, columns, biased)`, word by word.
 
+/// The sums of the columns of one word with their biases.
+fn biased(sums: vec4<f32>, column: u32) -> vec4<f32> {
+    return scaled(sums, column) + load_bias(column);
+}
+
 /// Four columns, as far as there are any.
 fn finish(row: u32, column: u32, sums: vec4<f32>) {
     let columns = params.columns;
@@ -7,11 +12,11 @@ fn finish(row: u32, column: u32, sums: vec4<f32>) {
         return;
     }
     if WORD == 4u {
-        finish_word(row, column, columns, sums + load_bias(column));
+        finish_word(row, column, columns, biased(sums, column));
         return;
     }
-    finish_word(row, column, columns, vec4(sums.x) + load_bias(column));
-    if column + 1u < columns { finish_word(row, column + 1u, columns, vec4(sums.y) + load_bias(column + 1u)); }
-    if column + 2u < columns { finish_word(row, column + 2u, columns, vec4(sums.z) + load_bias(column + 2u)); }
-    if column + 3u < columns { finish_word(row, column + 3u, columns, vec4(sums.w) + load_bias(column + 3u)); }
+    finish_word(row, column, columns, biased(vec4(sums.x), column));
+    if column + 1u < columns { finish_word(row, column + 1u, columns, biased(vec4(sums.y), column + 1u)); }
+    if column + 2u < columns { finish_word(row, column + 2u, columns, biased(vec4(sums.z), column + 2u)); }
+    if column + 3u < columns { finish_word(row, column + 3u, columns, biased(vec4(sums.w), column + 3u)); }
 }

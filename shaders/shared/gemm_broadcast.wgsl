@@ -1,7 +1,7 @@
 //! gemm_broadcast: weights and sums of a matrix product in blocks of `gemm_block`.
 //!
 //! The file that uses this one loads the rows, calls `multiply`, and stores the sums through
-//! `store_one(row, column, value)`.
+//! `store_one(row, column, value)`. How weights are stored is for `weight_columns` or `weight_columns_int8` to say.
 
 override COLUMNS: u32 = 32u; // of a workgroup: 8, 16 or 32
 
@@ -18,13 +18,8 @@ fn own_block(workgroup: vec3<u32>, grid: vec3<u32>) -> vec2<u32> {
 
 /// The columns of a lane. Those behind the last one repeat it, and are not stored.
 fn own_columns(workgroup: u32, lane: u32) -> vec4<u32> {
-    let columns = vec4(workgroup * COLUMNS + lane) + vec4(0u, LANES, 2u * LANES, 3u * LANES);
+    let columns = vec4(first_column(workgroup, lane)) + COLUMN_STEP * vec4(0u, 1u, 2u, 3u);
     return min(columns, vec4(params.columns - 1u));
-}
-
-fn load_term(term: u32, columns: vec4<u32>) -> vec4<f32> {
-    let at = vec4(term * params.columns) + columns;
-    return vec4(f32(weight[at.x]), f32(weight[at.y]), f32(weight[at.z]), f32(weight[at.w]));
 }
 
 /// Terms behind the last one are read as some other weight: their rows' values are zero.
@@ -43,7 +38,7 @@ fn load_weights(term: u32, columns: vec4<u32>) -> Weights {
 
 /// Hands every sum to `store_one(row, column, value)` of the file that uses this one, in a loop: to write the
 /// stores out would make most of the program that the driver compiles.
-fn store_block(block: Block, first_row: u32, first_column: u32) {
+fn store_block(block: Block, first_row: u32, first: u32) {
     var sums = array<mat4x4<f32>, 8>(
         block.q0, block.q1, block.q2, block.q3, block.q4, block.q5, block.q6, block.q7,
     );
@@ -51,9 +46,9 @@ fn store_block(block: Block, first_row: u32, first_column: u32) {
         let own_column = part % (COLUMNS / LANES);
         let own_row = part / (COLUMNS / LANES);
         let row = first_row + own_row;
-        let column = first_column + own_column * LANES;
+        let column = first + own_column * COLUMN_STEP;
         if row < params.rows && column < params.columns {
-            store_one(row, column, sums[own_row / 4u][own_column][own_row % 4u]);
+            store_one(row, column, scaled_one(sums[own_row / 4u][own_column][own_row % 4u], column));
         }
     }
 }

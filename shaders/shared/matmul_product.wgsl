@@ -31,13 +31,13 @@ fn load_weight(term: u32, column: u32) -> vec4<f32> {
     }
     let at = term * params.columns + column;
     if WORD == 4u {
-        return widen(weight[at / WORD]);
+        return weight_values(at);
     }
     let behind = params.columns - column;
-    values.x = widen(weight[at]).x;
-    if behind > 1u { values.y = widen(weight[at + 1u]).x; }
-    if behind > 2u { values.z = widen(weight[at + 2u]).x; }
-    if behind > 3u { values.w = widen(weight[at + 3u]).x; }
+    values.x = weight_values(at).x;
+    if behind > 1u { values.y = weight_values(at + 1u).x; }
+    if behind > 2u { values.z = weight_values(at + 2u).x; }
+    if behind > 3u { values.w = weight_values(at + 3u).x; }
     return values;
 }
 

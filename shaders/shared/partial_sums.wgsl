@@ -2,16 +2,18 @@
 
 override PARTS: u32 = 1u;
 
-/// Four columns from `at` on, `behind` of them before the end of the row.
-fn store_four(at: u32, behind: u32, values: vec4<f32>) {
+/// Four columns of the row that begins at `row`, from `column` on.
+fn store_four(row: u32, column: u32, values: vec4<f32>) {
+    let at = row + column;
+    let behind = params.columns - column;
     if WORD == 4u {
-        sums[at / WORD] = narrow_sum(values);
+        sums[at / WORD] = narrow_sum(scaled(values, column));
         return;
     }
-    sums[at] = narrow_sum(values);
-    if behind > 1u { sums[at + 1u] = narrow_sum(values.yyyy); }
-    if behind > 2u { sums[at + 2u] = narrow_sum(values.zzzz); }
-    if behind > 3u { sums[at + 3u] = narrow_sum(values.wwww); }
+    sums[at] = narrow_sum(scaled(values, column));
+    if behind > 1u { sums[at + 1u] = narrow_sum(scaled(values.yyyy, column + 1u)); }
+    if behind > 2u { sums[at + 2u] = narrow_sum(scaled(values.zzzz, column + 2u)); }
+    if behind > 3u { sums[at + 3u] = narrow_sum(scaled(values.wwww, column + 3u)); }
 }
 
 /// The part that this workgroup works on.
@@ -23,10 +25,10 @@ fn store_row(row: u32, column: u32, lower: vec4<f32>, upper: vec4<f32>) {
     }
     let at = (part * params.rows + row) * params.columns;
     if column < params.columns {
-        store_four(at + column, params.columns - column, lower);
+        store_four(at, column, lower);
     }
     let other = column + UPPER;
     if LANE_COLUMNS == 8u && other < params.columns {
-        store_four(at + other, params.columns - other, upper);
+        store_four(at, other, upper);
     }
 }

@@ -108,8 +108,10 @@ pub struct Product {
     pub columns: u32,
     /// Whether the second half of the columns gates the first, in the same kernel.
     pub gated: bool,
-    /// How operands and output are stored.
+    /// How what is read and the output are stored.
     pub element: ElementType,
+    /// How the weight is stored: the same way, or in 8 bits.
+    pub weight: ElementType,
 }
 
 impl Product {
@@ -135,7 +137,8 @@ impl fmt::Display for Product {
                 }
             }
         }
-        write!(f, "{} {}", if self.gated { " gated" } else { "" }, self.element)
+        write!(f, "{} {}", if self.gated { " gated" } else { "" }, self.element)?;
+        if self.weight == self.element { Ok(()) } else { write!(f, ", {} weights", self.weight) }
     }
 }
 
@@ -272,6 +275,7 @@ mod tests {
         columns: 2560,
         gated: true,
         element: ElementType::F16,
+        weight: ElementType::F16,
     };
 
     const TILING: Tiling = Tiling::Tiled { tile: [64, 64], lane: [8, 8], depth: 16, parts: 3 };
@@ -288,11 +292,14 @@ mod tests {
         };
         assert_eq!(PRODUCT.to_string(), "matmul 64x320x2560 gated f16");
         assert_eq!(convolution.to_string(), "conv2d 3x3 320->2560 at 2x32x16 /2 f16");
+        let int8 = Product { weight: ElementType::Int8, ..PRODUCT };
+        assert_eq!(int8.to_string(), "matmul 64x320x2560 gated f16, int8 weights");
         let others = [
             Product { rows: 65, ..PRODUCT },
             Product { columns: 64, ..PRODUCT },
             Product { gated: false, ..PRODUCT },
-            Product { element: ElementType::F32, ..PRODUCT },
+            Product { element: ElementType::F32, weight: ElementType::F32, ..PRODUCT },
+            Product { weight: ElementType::Int8, ..PRODUCT },
             Product { stride: 1, ..convolution },
             Product { image: [1, 32, 16], ..convolution },
             Product { window: [1, 1], ..convolution },

@@ -19,7 +19,8 @@ pub struct Shader {
     /// Text of the file.
     pub source: &'static str,
     /// Texts put in front of it, besides the element prelude. Those that a definition chooses between come first, in
-    /// pairs: fragments of 8x8 and 16x16 for `EDGE`, `word_1` and `word_4` for `WORD`.
+    /// pairs: fragments of 8x8 and 16x16 for `EDGE`, `word_1` and `word_4` for `WORD`, weights as activations are and of
+    /// 8 bits for `INT8`.
     pub preludes: &'static [&'static str],
     /// Names of its bindings from binding 1 on; binding 0 is `params`.
     pub bindings: &'static [&'static str],
@@ -31,8 +32,9 @@ pub struct Shader {
 const EDGE: &str = "EDGE";
 
 /// Definitions whose value also chooses a prelude, since it changes types: each takes the next two of
-/// [`Shader::preludes`], for its first and its second value. `WORD` says how many values are read and written at once.
-const CHOOSING: [(&str, [u32; 2]); 2] = [(EDGE, [8, 16]), ("WORD", [1, 4])];
+/// [`Shader::preludes`], for its first and its second value. `WORD` says how many values are read and written at once,
+/// `INT8` whether weights are [8-bit integers](ElementType::Int8).
+const CHOOSING: [(&str, [u32; 2]); 3] = [(EDGE, [8, 16]), ("WORD", [1, 4]), ("INT8", [0, 1])];
 
 impl Shader {
     /// Whether it needs a device with cooperative matrices, and values of 16 bits.
@@ -56,7 +58,7 @@ impl Shader {
         }
         text.push_str(match element {
             ElementType::F16 => element_f16,
-            ElementType::F32 | ElementType::U32 => element_f32,
+            ElementType::F32 | ElementType::U32 | ElementType::Int8 => element_f32,
         });
         let mut preludes = self.preludes;
         for (name, value) in self.definitions.iter().zip(values) {

@@ -20,6 +20,8 @@ pub static TILED: Shader = Shader {
     preludes: &[
         source!(shared "word_1"),
         source!(shared "word_4"),
+        source!(shared "weight_words"),
+        source!(shared "weight_words_int8"),
         source!(shared "gemm_tile"),
         source!(shared "conv2d_product"),
         source!(shared "conv2d_epilogue"),
@@ -36,6 +38,8 @@ pub static PARTIAL: Shader = Shader {
     preludes: &[
         source!(shared "word_1"),
         source!(shared "word_4"),
+        source!(shared "weight_words"),
+        source!(shared "weight_words_int8"),
         source!(shared "gemm_tile"),
         source!(shared "conv2d_product"),
         source!(shared "partial_sums"),
@@ -62,9 +66,14 @@ pub static MERGE: Shader = Shader {
 pub static BROADCAST: Shader = Shader {
     name: "conv2d_broadcast",
     source: source!("conv2d_broadcast"),
-    preludes: &[source!(shared "gemm_block"), source!(shared "gemm_broadcast")],
+    preludes: &[
+        source!(shared "weight_columns"),
+        source!(shared "weight_columns_int8"),
+        source!(shared "gemm_block"),
+        source!(shared "gemm_broadcast"),
+    ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
-    definitions: &[],
+    definitions: &["INT8"],
 };
 
 /// The `cooperative` family: fragments that a subgroup multiplies as wholes.
@@ -76,11 +85,13 @@ pub static COOPERATIVE: Shader = Shader {
         source!(shared "gemm_fragments_16"),
         source!(shared "word_1"),
         source!(shared "word_4"),
+        source!(shared "weight_words"),
+        source!(shared "weight_words_int8"),
         source!(shared "stage_words"),
         source!(shared "gemm_cooperative"),
     ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
-    definitions: &["EDGE", "WORD", "LANES"],
+    definitions: &["EDGE", "WORD", "INT8", "LANES"],
 };
 
 const VARIANTS: Variants =
@@ -175,7 +186,8 @@ pub struct Epilogue<'a> {
 /// # Shapes
 /// - `input`: `[N, H, W, C1]`
 /// - `second`: `[N, H, W, C2]`, same element type as `input`
-/// - `weight`: `[KH * KW * (C1 + C2), O]`, same element type as `input`; row `(y * KW + x) * (C1 + C2) + c`
+/// - `weight`: `[KH * KW * (C1 + C2), O]`, same element type as `input`, or [`Int8`](ElementType::Int8); row
+///   `(y * KW + x) * (C1 + C2) + c`
 /// - returns `[N, OH, OW, O]` with `OH = (top + H + bottom - KH) / stride + 1`, rounded down, `OW` likewise
 ///
 /// # Errors
@@ -211,7 +223,7 @@ pub fn conv2d(
     let columns = weight.shape().channels();
     let terms = (kernel_height * kernel_width).saturating_mul(channels.saturating_add(second_channels));
     weight.expect(NAME, "weight", &[terms, columns])?;
-    weight.expect_element(NAME, "weight", element)?;
+    weight.expect_weight(NAME, element)?;
     if columns == 0 {
         return Err(weight.wrong(NAME, "weight", "at least one column"));
     }
@@ -248,6 +260,7 @@ pub fn conv2d(
         columns: params.columns,
         gated: false,
         element,
+        weight: weight.element(),
     };
     let operands = Operands {
         product,

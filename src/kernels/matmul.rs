@@ -22,6 +22,8 @@ pub static TILED: Shader = Shader {
     preludes: &[
         source!(shared "word_1"),
         source!(shared "word_4"),
+        source!(shared "weight_words"),
+        source!(shared "weight_words_int8"),
         source!(shared "activation"),
         source!(shared "gemm_tile"),
         source!(shared "matmul_product"),
@@ -39,6 +41,8 @@ pub static PARTIAL: Shader = Shader {
     preludes: &[
         source!(shared "word_1"),
         source!(shared "word_4"),
+        source!(shared "weight_words"),
+        source!(shared "weight_words_int8"),
         source!(shared "gemm_tile"),
         source!(shared "matmul_product"),
         source!(shared "partial_sums"),
@@ -66,9 +70,15 @@ pub static MERGE: Shader = Shader {
 pub static BROADCAST: Shader = Shader {
     name: "matmul_broadcast",
     source: source!("matmul_broadcast"),
-    preludes: &[source!(shared "activation"), source!(shared "gemm_block"), source!(shared "gemm_broadcast")],
+    preludes: &[
+        source!(shared "weight_columns"),
+        source!(shared "weight_columns_int8"),
+        source!(shared "activation"),
+        source!(shared "gemm_block"),
+        source!(shared "gemm_broadcast"),
+    ],
     bindings: &["input", "weight", "bias", "residual", "output"],
-    definitions: &[],
+    definitions: &["INT8"],
 };
 
 /// The `cooperative` family: fragments that a subgroup multiplies as wholes.
@@ -80,12 +90,14 @@ pub static COOPERATIVE: Shader = Shader {
         source!(shared "gemm_fragments_16"),
         source!(shared "word_1"),
         source!(shared "word_4"),
+        source!(shared "weight_words"),
+        source!(shared "weight_words_int8"),
         source!(shared "stage_words"),
         source!(shared "activation"),
         source!(shared "gemm_cooperative"),
     ],
     bindings: &["input", "weight", "bias", "residual", "output"],
-    definitions: &["EDGE", "WORD", "LANES"],
+    definitions: &["EDGE", "WORD", "INT8", "LANES"],
 };
 
 const VARIANTS: Variants =
@@ -121,7 +133,7 @@ pub struct Epilogue<'a> {
 ///
 /// # Shapes
 /// - `input`: `[.., K]`
-/// - `weight`: `[K, N]`, same element type as `input`
+/// - `weight`: `[K, N]`, same element type as `input`, or [`Int8`](ElementType::Int8)
 /// - returns `[.., N]`, or `[.., N / 2]` if gated
 ///
 /// # Errors
@@ -171,7 +183,7 @@ fn record_into(
     let (rows, terms) = (input.shape().rows(), input.shape().channels());
     let columns = weight.shape().channels();
     weight.expect(NAME, "weight", &[terms, columns])?;
-    weight.expect_element(NAME, "weight", input.element())?;
+    weight.expect_weight(NAME, input.element())?;
     let mut extents = input.shape().extents().to_vec();
     let output_columns = if epilogue.gated { columns / 2 } else { columns };
     if epilogue.gated && (columns == 0 || !columns.is_multiple_of(2)) {
@@ -210,6 +222,7 @@ fn record_into(
         columns: params.columns,
         gated: epilogue.gated,
         element: input.element(),
+        weight: weight.element(),
     };
     let word = word(&[params.terms, extent(NAME, "output", output_columns)?]);
     let operands = Operands { product, input: input.bytes(), weight: weight.bytes(), word };

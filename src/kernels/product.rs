@@ -6,6 +6,7 @@ use super::{GRID_LIMIT, linear_grid, tiling};
 use crate::gpu::choices::{Choice, Choices, Family, Fragments, Product, Reason, Tiling};
 use crate::gpu::recording::Recording;
 use crate::gpu::shader::Shader;
+use crate::tensor::ElementType;
 
 /// The shaders of one product, by family.
 #[derive(Debug)]
@@ -76,21 +77,26 @@ impl Operands {
         let (tiling, reason) = wanted.unwrap_or_else(|| (self.default(&choices), Reason::Default));
         recording.note(Choice { product: *product, tiling, reason });
         let extents = [product.rows, product.columns];
+        let int8 = self.int8();
         match tiling {
             Tiling::Tiled { tile, lane, depth, parts } => self.tiled(variants, tile, lane, depth, parts),
             Tiling::Broadcast { block, rows_first } => {
                 let grid = grid(extents, block);
                 let grid = if rows_first { [grid[1], grid[0], 1] } else { grid };
-                let constants = vec![
+                let mut constants = vec![
                     ("ROWS", f64::from(block[0])),
                     ("COLUMNS", f64::from(block[1])),
                     ("ROWS_FIRST", f64::from(u8::from(rows_first))),
                 ];
-                Layout { shader: variants.broadcast, definitions: Vec::new(), constants, grid, parts: None }
+                if int8 == 1 {
+                    let aligned = block[1] == 32 && product.columns.is_multiple_of(4);
+                    constants.push(("ALIGNED", f64::from(u8::from(aligned))));
+                }
+                Layout { shader: variants.broadcast, definitions: vec![int8], constants, grid, parts: None }
             }
             Tiling::Cooperative(Fragments { edge, lanes }) => Layout {
                 shader: variants.cooperative,
-                definitions: vec![edge, self.word, lanes],
+                definitions: vec![edge, self.word, int8, lanes],
                 constants: Vec::new(),
                 grid: grid(extents, [64, 64]),
                 parts: None,
@@ -112,10 +118,15 @@ impl Operands {
         }
     }
 
+    /// The definition `INT8`.
+    fn int8(&self) -> u32 {
+        u32::from(self.product.weight == ElementType::Int8)
+    }
+
     fn tiled(&self, variants: &Variants, tile: [u32; 2], lane: [u32; 2], depth: u32, parts: u32) -> Layout {
         let Product { rows, columns, .. } = self.product;
         let word = self.word;
-        let definitions = vec![word, tile[0], tile[1], lane[0], lane[1], depth];
+        let definitions = vec![word, self.int8(), tile[0], tile[1], lane[0], lane[1], depth];
         let grid = grid([rows, columns], tile);
         let (shader, constants) = (variants.tiled, Vec::new());
         if parts == 1 {

@@ -5,7 +5,7 @@ use crate::gpu::choices::{Choices, DeviceClass, DeviceFacts, Product, Tiling};
 
 /// The definitions of the shaders that have a tile.
 pub(crate) const TILE_DEFINITIONS: &[&str] =
-    &["WORD", "TILE_ROWS", "TILE_COLUMNS", "LANE_ROWS", "LANE_COLUMNS", "DEPTH"];
+    &["WORD", "INT8", "TILE_ROWS", "TILE_COLUMNS", "LANE_ROWS", "LANE_COLUMNS", "DEPTH"];
 
 /// A tile: what a workgroup and a lane of it own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +163,7 @@ mod tests {
             columns,
             gated: false,
             element: ElementType::F32,
+            weight: ElementType::F32,
         }
     }
 

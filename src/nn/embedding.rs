@@ -39,17 +39,19 @@ impl TimestepEmbedding {
         config: TimestepEmbeddingConfig,
     ) -> Result<Self> {
         let at = weights.child(name);
-        let cond_proj = match guidance {
-            Some(values) => Some(Linear::load_without_bias(&at, loader, "cond_proj", values, channels)?),
-            None => None,
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            cond_proj,
-            linear_1: Linear::load(&at, loader, "linear_1", channels, width)?,
-            linear_2: Linear::load(&at, loader, "linear_2", width, width)?,
-            config,
-            element: loader.element(),
+        loader.as_activations(|loader| {
+            let cond_proj = match guidance {
+                Some(values) => Some(Linear::load_without_bias(&at, loader, "cond_proj", values, channels)?),
+                None => None,
+            };
+            Ok(Self {
+                name: name.to_owned(),
+                cond_proj,
+                linear_1: Linear::load(&at, loader, "linear_1", channels, width)?,
+                linear_2: Linear::load(&at, loader, "linear_2", width, width)?,
+                config,
+                element: loader.element(),
+            })
         })
     }
 
@@ -128,12 +130,14 @@ impl TextTimeEmbedding {
         config: TimestepEmbeddingConfig,
     ) -> Result<Self> {
         let at = weights.child(name);
-        Ok(Self {
-            name: name.to_owned(),
-            linear_1: Linear::load(&at, loader, "linear_1", inputs, width)?,
-            linear_2: Linear::load(&at, loader, "linear_2", width, width)?,
-            config,
-            element: loader.element(),
+        loader.as_activations(|loader| {
+            Ok(Self {
+                name: name.to_owned(),
+                linear_1: Linear::load(&at, loader, "linear_1", inputs, width)?,
+                linear_2: Linear::load(&at, loader, "linear_2", width, width)?,
+                config,
+                element: loader.element(),
+            })
         })
     }
 

@@ -19,7 +19,7 @@ use crate::gpu::{Executor, Gpu, Memory, PlanMode, Profile};
 use crate::image::Picture;
 use crate::random::NoiseSource;
 use crate::schedulers::SchedulerKind;
-use crate::weights::{Lora, ModelKind};
+use crate::weights::{Lora, ModelKind, WeightStorage};
 
 /// A loaded model on one GPU: Stable Diffusion v1, v2 or XL, latent diffusion on classes, or DDPM.
 ///
@@ -32,6 +32,7 @@ pub struct DiffusionPipeline {
     pub(super) model: Model,
     pub(super) weights: ModelWeights,
     pub(super) storage: StorageType,
+    pub(super) weight_storage: WeightStorage,
     pub(super) load_seconds: f64,
     /// Those of the model's files, then those of its LoRAs.
     pub(super) warnings: Vec<String>,
@@ -81,10 +82,16 @@ impl DiffusionPipeline {
         self.model.conditioner.classes()
     }
 
-    /// How weights and activations are stored.
+    /// How weights and activations are stored, but for large matrices in 8 bits.
     #[must_use]
     pub fn storage(&self) -> StorageType {
         self.storage
+    }
+
+    /// How the matrices of U-Net and text encoders are stored.
+    #[must_use]
+    pub fn weight_storage(&self) -> WeightStorage {
+        self.weight_storage
     }
 
     /// The sampler that the model's own configuration names, if it is one of ours.

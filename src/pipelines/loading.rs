@@ -20,24 +20,22 @@ use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::weights::names_latent_diffusion as ldm;
 use crate::weights::{
-    Checkpoint, Component, Embedding, Loader, LoraFiles, ModelFiles, Network, Original, names_original_ddpm,
-    originals_latent_diffusion, write_all,
+    Checkpoint, Component, Embedding, Loader, LoraFiles, ModelFiles, Network, Original, WeightStorage,
+    names_original_ddpm, originals_latent_diffusion, write_all,
 };
 
 /// Builds one network of a checkpoint and uploads its weights, chunk by chunk.
 ///
-/// `name` is the first part of its weights' labels; matrices are stored as `element`.
+/// `loader` says how matrices are stored, and what their labels begin with.
 ///
 /// # Errors
 /// [`Error::Weights`] and [`Error::Io`] from the files, [`Error::OutOfMemory`] and other faults of the device.
 pub fn load_network<N>(
     checkpoint: &Checkpoint,
     memory: &mut Memory,
-    name: &str,
-    element: ElementType,
+    mut loader: Loader,
     build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
 ) -> Result<N> {
-    let mut loader = Loader::new(name, element);
     let network = build(checkpoint, &mut loader)?;
     let pending = loader.into_pending();
     memory.allocate_packed(pending.iter().map(|pending| &pending.tensor), Purpose::Weights)?;
@@ -92,6 +90,7 @@ impl DiffusionPipeline {
             model,
             weights,
             storage,
+            weight_storage: options.weights,
             load_seconds,
             warnings,
             own_warnings,
@@ -132,6 +131,7 @@ pub(super) fn open_model(
         weights: Vec::new(),
         element,
         vae_element: options.vae_storage.map(StorageType::element),
+        storage: options.weights,
         limit,
         loras: LoraFiles::open(&options.loras)?,
         embeddings: &options.embeddings,
@@ -176,6 +176,7 @@ pub(super) struct Site<'a> {
     pub(super) element: ElementType,
     /// What was asked for the VAE.
     pub(super) vae_element: Option<ElementType>,
+    storage: WeightStorage,
     limit: u64,
     loras: LoraFiles,
     pub(super) embeddings: &'a [Embedding],
@@ -239,7 +240,10 @@ impl Site<'_> {
         element: ElementType,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<N>,
     ) -> Result<N> {
-        let mut loader = Loader::new(name, element).with_binding_limit(self.limit);
+        // A decoder is small, and what it gets wrong is seen.
+        let storage = if part == Part::Decoder { WeightStorage::AsActivations } else { self.storage };
+        let mut loader =
+            Loader::new(name, element).with_binding_limit(self.limit).with_weight_storage(storage);
         let network = build(&checkpoint, &mut loader)?;
         self.weights.push(Stored::new(part, name, checkpoint, loader.into_pending()));
         Ok(network)

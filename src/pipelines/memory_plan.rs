@@ -21,7 +21,7 @@ use crate::gpu::choices::{Choices, DeviceClass};
 use crate::gpu::recording::largest_binding;
 use crate::gpu::{Gpu, PlanMode, allocated_bytes, plan_slots};
 use crate::schedulers::SchedulerKind;
-use crate::weights::ModelFiles;
+use crate::weights::{ModelFiles, WeightStorage};
 
 /// What a plan must know of a device.
 ///
@@ -101,6 +101,8 @@ pub struct MemoryPlan {
     pub device: String,
     /// How values are stored.
     pub dtype: String,
+    /// How the large matrices of U-Net and text encoders are stored.
+    pub weights_dtype: String,
     /// The weights by network.
     pub networks: Vec<NetworkMemory>,
     /// What is on the device at the same time, in the order of the run.
@@ -135,7 +137,12 @@ impl fmt::Display for MemoryPlan {
         let row = |f: &mut fmt::Formatter<'_>, name: &str, bytes: u64| {
             writeln!(f, "{name:<34}{:>14}", mebibytes(bytes))
         };
-        writeln!(f, "memory on {}, {}", self.device, self.dtype)?;
+        write!(f, "memory on {}, {}", self.device, self.dtype)?;
+        if self.weights_dtype == self.dtype {
+            writeln!(f)?;
+        } else {
+            writeln!(f, ", {} weights", self.weights_dtype)?;
+        }
         for network in &self.networks {
             row(f, &format!("weights of {}", network.name), network.bytes)?;
         }
@@ -165,13 +172,20 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
+/// How a run keeps values and weights.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    storage: StorageType,
+    weights: WeightStorage,
+    residency: Residency,
+}
+
 /// A model as its files describe it, for plans: nothing of it is on a device.
 #[derive(Debug)]
 pub struct Planner {
     model: Model,
     weights: Vec<Stored>,
-    storage: StorageType,
-    residency: Residency,
+    how: How,
     target: PlanTarget,
 }
 
@@ -187,7 +201,8 @@ impl Planner {
         let storage = storage(&target.name, target.f16, software, options.storage)?;
         let Opened { model, weights, .. } =
             open_model(files, options, storage.element(), target.binding_limit)?;
-        Ok(Self { model, weights, storage, residency: Residency::of(options), target })
+        let how = How { storage, weights: options.weights, residency: Residency::of(options) };
+        Ok(Self { model, weights, how, target })
     }
 
     /// What a run of a request takes.
@@ -196,8 +211,8 @@ impl Planner {
     /// [`Error::Option`](crate::Error::Option) for a request that cannot be honoured. A tensor that is too large is no
     /// error here: see [`MemoryPlan::fits`].
     pub fn plan(&self, request: &Request) -> Result<MemoryPlan> {
-        let Self { model, weights, storage, residency, target } = self;
-        plan_of(model, weights, (*storage, *residency), target, request)
+        let Self { model, weights, how, target } = self;
+        plan_of(model, weights, *how, target, request)
     }
 
     /// The sampler that the model's own configuration names, if it is one of ours.
@@ -247,7 +262,8 @@ impl DiffusionPipeline {
     /// [`Error::Option`](crate::Error::Option) for a request that cannot be honoured.
     pub fn memory_plan(&self, request: &Request) -> Result<MemoryPlan> {
         let target = PlanTarget { choices: Arc::clone(self.executor.choices()), ..PlanTarget::of(&self.gpu) };
-        let how = (self.storage, self.weights.residency);
+        let (weights, residency) = (self.weight_storage, self.weights.residency);
+        let how = How { storage: self.storage, weights, residency };
         plan_of(&self.model, &self.weights.networks, how, &target, request)
     }
 }
@@ -255,7 +271,7 @@ impl DiffusionPipeline {
 fn plan_of(
     model: &Model,
     networks: &[Stored],
-    (storage, residency): (StorageType, Residency),
+    How { storage, weights: weight_storage, residency }: How,
     target: &PlanTarget,
     request: &Request,
 ) -> Result<MemoryPlan> {
@@ -292,6 +308,7 @@ fn plan_of(
     Ok(MemoryPlan {
         device: target.name.clone(),
         dtype: storage.to_string(),
+        weights_dtype: weight_storage.beside(storage.element()).to_string(),
         networks: networks
             .iter()
             .map(|network| NetworkMemory { name: name(network), bytes: network.bytes() })

@@ -10,7 +10,7 @@ use crate::random::Generator;
 use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
 use crate::tensor::ElementType;
 use crate::tokenizer::PromptSyntax;
-use crate::weights::{Embedding, Lora, Replacements};
+use crate::weights::{Embedding, Lora, Replacements, WeightStorage};
 
 /// How weights and activations are stored. Sums are 32-bit always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub struct LoadOptions {
     /// How a VAE's values are stored; if `None`, as all others, but in 32 bits where the model says that its VAE goes
     /// beyond those of 16 (`force_upcast` of SDXL).
     pub vae_storage: Option<StorageType>,
+    /// How the matrices of U-Net and text encoders are stored: as all values, or in 8 bits, which takes half the memory
+    /// of f16 for them and changes pictures a little. What stays as it is says [`WeightStorage`].
+    pub weights: WeightStorage,
     /// Files in the place of the model's own.
     pub replacements: Replacements,
     /// Whether every network's weights are on the device only while they are needed: the text encoders' until the

@@ -67,6 +67,8 @@ pub struct Statistics {
     pub driver: String,
     /// How values are stored.
     pub dtype: String,
+    /// How the large matrices of U-Net and text encoders are stored.
+    pub weights_dtype: String,
     /// Seconds of loading the model; with [`low_memory`](super::LoadOptions::low_memory) weights are uploaded later, in the
     /// seconds of encoding and decoding.
     pub load_s: f64,
@@ -136,6 +138,7 @@ impl Statistics {
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
             dtype: pipeline.storage.to_string(),
+            weights_dtype: pipeline.weight_storage.beside(pipeline.storage.element()).to_string(),
             load_s: pipeline.load_seconds,
             prepare_s: times.prepare,
             compile_s: times.compile,

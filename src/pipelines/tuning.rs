@@ -214,7 +214,7 @@ impl<'a> Bench<'a> {
         let terms = channels * size(product.window[0]) * size(product.window[1]);
         let external = |name: &str, extents: &[usize], element| Tensor::external(name, extents, element);
         let input = external("input", &[images, height, width, channels], product.element);
-        let weight = external("weight", &[terms, columns], product.element);
+        let weight = external("weight", &[terms, columns], product.weight);
         let bias = external("bias", &[columns], ElementType::F32);
         // Its shape is that of what is recorded.
         let output = external("output", &[0], product.element);
@@ -294,10 +294,20 @@ fn random_bytes(tensor: &Tensor, scale: f32) -> Vec<u8> {
         match tensor.element() {
             ElementType::F16 => pattern.extend(f16::from_f32(value).to_le_bytes()),
             ElementType::F32 | ElementType::U32 => pattern.extend(value.to_le_bytes()),
+            #[expect(clippy::cast_possible_truncation, reason = "between -127 and 127")]
+            ElementType::Int8 => pattern.extend(((127.0 * value / scale) as i8).to_le_bytes()),
         }
     }
-    let bytes = usize::try_from(tensor.bytes()).unwrap_or(usize::MAX);
-    pattern.iter().copied().cycle().take(bytes).collect()
+    let scales = match tensor.element() {
+        ElementType::Int8 => tensor.shape().channels(),
+        ElementType::F32 | ElementType::F16 | ElementType::U32 => 0,
+    };
+    // Some of the columns are smaller than others.
+    let scales = [1.0, 0.75, 0.5].iter().cycle().take(scales).map(|part| part * scale / 127.0);
+    let mut bytes: Vec<u8> = scales.flat_map(f32::to_le_bytes).collect();
+    let values = usize::try_from(tensor.bytes()).unwrap_or(usize::MAX) - bytes.len();
+    bytes.extend(pattern.iter().cycle().take(values));
+    bytes
 }
 
 /// What is compared of an output.
@@ -332,6 +342,7 @@ mod tests {
         columns: 64,
         gated: false,
         element: ElementType::F32,
+        weight: ElementType::F32,
     };
 
     fn tiling(parts: u32) -> Tiling {

@@ -11,6 +11,8 @@ use crate::tensor::{ElementType, Shape, Tensor};
 pub enum Role {
     /// In the element type under test.
     Element,
+    /// A matrix of weights: in the element type under test, or in 8 bits where that is tested.
+    Weight,
     /// As 32-bit float in any case.
     Float,
     /// As 32-bit unsigned integer.
@@ -93,7 +95,7 @@ impl Tolerance {
     pub fn reduction(element: ElementType, terms: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 terms")]
         let sum = match element {
-            ElementType::U32 => 0.0, // whole numbers are right or wrong
+            ElementType::U32 | ElementType::Int8 => 0.0, // whole numbers are right or wrong
             ElementType::F32 | ElementType::F16 => {
                 SAFETY * ElementType::F32.epsilon() * (terms as f64).sqrt()
             }

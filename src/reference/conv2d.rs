@@ -162,7 +162,7 @@ fn case(
     let deviation = 1.0 / (terms as f64).sqrt();
     let mut inputs = vec![
         Input::random(image, Role::Element, 1.0, 1),
-        Input::random([terms, columns], Role::Element, deviation, 2),
+        Input::random([terms, columns], Role::Weight, deviation, 2),
     ];
     if let Some(second_channels) = second_channels {
         inputs.push(Input::random([images, height, width, second_channels], Role::Element, 1.0, 3));
@@ -226,6 +226,11 @@ pub fn cases() -> Vec<Case> {
         case("second input", [1, 5, 6, 21], Some(10), 33, same, false),
         plain("one pixel", [1, 1, 1, 7], 9, same),
         plain("3 columns", [1, 10, 9, 40], 3, same),
+        plain("1x1, one column", [2, 5, 7, 24], 1, config([1, 1], 1, 0)),
+        plain("1x1, stride 2, two columns", [1, 5, 8, 13], 2, config([1, 1], 2, 0)),
+        case("17 columns, everything fused", [1, 6, 5, 16], Some(12), 17, config([3, 3], 2, 1), true),
+        case("5 columns, odd inputs, everything fused", [1, 6, 5, 3], Some(4), 5, same, true),
+        plain("odd inputs, columns in fours", [1, 6, 7, 33], 40, same),
         plain("4 channels", [2, 6, 5, 4], 80, same),
         plain("padding wider than the image", [1, 2, 3, 4], 5, config([3, 3], 3, 4)),
         case("everything fused, in fours", [2, 7, 11, 20], Some(8), 68, config([3, 3], 2, 1), true),

@@ -83,7 +83,7 @@ fn case(
     let deviation = 1.0 / (terms as f64).sqrt();
     let mut inputs = vec![
         Input::random([rows, terms], Role::Element, 1.0, 1),
-        Input::random([terms, columns], Role::Element, deviation, 2),
+        Input::random([terms, columns], Role::Weight, deviation, 2),
     ];
     if extras {
         inputs.push(Input::random([columns], Role::Float, 1.0, 3));
@@ -147,5 +147,11 @@ pub fn cases() -> Vec<Case> {
         gated("gated", [33, 20, 68]),
         gated("gated, odd", [5, 7, 35]),
         gated("gated, one column", [3, 4, 1]),
+        gated("gated, in fours and one more row", [33, 36, 132]),
+        case("two columns", [9, 16, 2], Activation::None, true),
+        case("three columns, odd terms", [31, 9, 3], Activation::Silu, true),
+        case("one row, five columns", [1, 33, 5], Activation::None, false),
+        case("17 columns", [40, 64, 17], Activation::Gelu, true),
+        case("odd terms, columns in fours", [40, 67, 36], Activation::None, true),
     ]
 }

@@ -30,8 +30,10 @@ pub mod vector_quantize;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use half::f16;
+
 use crate::gpu::recording::{Access, Command, Recording};
-use crate::tensor::{Storage, Tensor};
+use crate::tensor::{ElementType, Storage, Tensor};
 
 /// What a twin returns: values by the name of the binding.
 pub(crate) type Outputs = Vec<(&'static str, Vec<f64>)>;
@@ -107,6 +109,15 @@ impl Memory {
         self.values.insert(external.id(), Rc::new(values));
     }
 
+    /// Gives an external tensor its values as a device stores them; integers with their scales become the floats that
+    /// they stand for.
+    ///
+    /// # Panics
+    /// If the tensor is transient, or the count is not its shape's.
+    pub fn set_bytes(&mut self, tensor: &Tensor, bytes: &[u8]) {
+        self.set(tensor, values(tensor, bytes));
+    }
+
     /// The values of an external tensor.
     ///
     /// # Panics
@@ -115,6 +126,28 @@ impl Memory {
     pub fn get(&self, tensor: &Tensor) -> &[f64] {
         let external = tensor.as_external().expect("only external tensors have memory of their own");
         self.values.get(&external.id()).expect("a tensor is set before it is read")
+    }
+}
+
+/// The values of a tensor, from its bytes on a device.
+fn values(tensor: &Tensor, bytes: &[u8]) -> Vec<f64> {
+    let columns = tensor.shape().channels();
+    let floats = |bytes: &[u8]| -> Vec<f64> {
+        bytes.as_chunks().0.iter().map(|value| f64::from(f32::from_le_bytes(*value))).collect()
+    };
+    match tensor.element() {
+        ElementType::F32 => floats(bytes),
+        ElementType::F16 => {
+            bytes.as_chunks().0.iter().map(|value| f16::from_le_bytes(*value).to_f64()).collect()
+        }
+        ElementType::U32 => {
+            bytes.as_chunks().0.iter().map(|value| f64::from(u32::from_le_bytes(*value))).collect()
+        }
+        ElementType::Int8 => {
+            let (scales, integers) = bytes.split_at(columns * size_of::<f32>());
+            let integers = integers.iter().map(|byte| f64::from(byte.cast_signed()));
+            integers.zip(floats(scales).iter().cycle()).map(|(integer, scale)| scale * integer).collect()
+        }
     }
 }
 

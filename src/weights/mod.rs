@@ -7,6 +7,7 @@ mod checkpoint;
 mod damage;
 mod directory;
 mod embedding;
+mod int8;
 mod lora;
 mod model_files;
 mod names_diffusers;
@@ -33,6 +34,7 @@ pub use checkpoint::Checkpoint;
 pub use directory::{Component, NetworkFiles};
 pub use embedding::Embedding;
 pub(crate) use embedding::Word;
+pub use int8::WeightStorage;
 pub use lora::Lora;
 pub(crate) use lora::{Changes, LoraFiles, Network};
 pub use model_files::{ModelFiles, ModelKind, Original};
@@ -54,6 +56,7 @@ const BINDING: u64 = 128 << 20;
 pub struct Loader {
     model: String,
     element: ElementType,
+    storage: WeightStorage,
     binding: u64,
     pending: Vec<Pending>,
     used: BTreeSet<String>,
@@ -63,10 +66,38 @@ impl Loader {
     /// For the model known to the profiler as `model`, with matrices stored as `element` (F16 or F32).
     ///
     /// # Panics
-    /// If `element` is U32.
+    /// If `element` is U32 or Int8.
     pub fn new(model: impl Into<String>, element: ElementType) -> Self {
-        assert!(element != ElementType::U32, "weights are floating-point values");
-        Self { model: model.into(), element, binding: BINDING, pending: Vec::new(), used: BTreeSet::new() }
+        assert!(
+            matches!(element, ElementType::F16 | ElementType::F32),
+            "activations are floating-point values"
+        );
+        let storage = WeightStorage::AsActivations;
+        Self {
+            model: model.into(),
+            element,
+            storage,
+            binding: BINDING,
+            pending: Vec::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// The same, with matrices stored another way than activations.
+    #[must_use]
+    pub fn with_weight_storage(self, storage: WeightStorage) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// Builds something whose matrices are stored as activations are, whatever the others are.
+    ///
+    /// # Errors
+    /// What `build` returns.
+    pub(crate) fn as_activations<T>(&mut self, build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let storage = std::mem::take(&mut self.storage);
+        let built = build(self);
+        self.storage = storage;
+        built
     }
 
     /// The same, with tables cut into ranges of up to `limit` bytes where that is less than the 128 MiB that every
@@ -77,7 +108,7 @@ impl Loader {
         self
     }
 
-    /// How matrices are stored.
+    /// How activations are stored, and matrices if nothing else is said of them.
     #[must_use]
     pub fn element(&self) -> ElementType {
         self.element
@@ -217,7 +248,8 @@ impl<'a> Weights<'a> {
     ///
     /// # Shapes
     /// - in the file: `[outputs[i], inputs]` each, or `[outputs[i], inputs, 1, 1]`
-    /// - returns `[inputs, sum of outputs]`, in the loader's element type
+    /// - returns `[inputs, sum of outputs]`, in the loader's element type, or [`Int8`](ElementType::Int8) where the
+    ///   loader's [`WeightStorage`] says so
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor is missing, has another shape, or holds no floats.
@@ -236,16 +268,17 @@ impl<'a> Weights<'a> {
         for (name, count) in names.iter().zip(outputs) {
             parts.push(Part { name: Some(self.find(name, &[*count, inputs])?), first: 0, count: *count });
         }
-        let shape = Shape::from([inputs, outputs.iter().sum()]);
+        let columns = outputs.iter().sum();
+        let element = loader.storage.element(inputs, columns, loader.element);
         let layout = Layout::Transposed { inputs, taps: 1 };
-        Ok(loader.push(&self.label(names), shape, loader.element, (parts, layout)))
+        Ok(loader.push(&self.label(names), Shape::from([inputs, columns]), element, (parts, layout)))
     }
 
     /// The weight of a convolution with a kernel of `[height, width]`.
     ///
     /// # Shapes
     /// - in the file: `[outputs, inputs, height, width]`; `[outputs, inputs]` where the kernel is one pixel
-    /// - returns `[height * width * inputs, outputs]` in the loader's element type,
+    /// - returns `[height * width * inputs, outputs]`, stored as [`matrix`](Self::matrix) says,
     ///   row `(y * width + x) * inputs + input`
     ///
     /// # Errors
@@ -263,7 +296,8 @@ impl<'a> Weights<'a> {
         let taps = height * width;
         let parts = vec![Part { name: Some(found), first: 0, count: outputs }];
         let shape = Shape::from([taps * inputs, outputs]);
-        Ok(loader.push(&self.path(name), shape, loader.element, (parts, Layout::Transposed { inputs, taps })))
+        let element = loader.storage.element(inputs, outputs, loader.element);
+        Ok(loader.push(&self.path(name), shape, element, (parts, Layout::Transposed { inputs, taps })))
     }
 
     /// An embedding table, as it is.

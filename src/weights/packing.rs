@@ -7,6 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::checkpoint::Checkpoint;
+use super::int8;
 use super::source::Source;
 use crate::error::Result;
 use crate::tensor::{ElementType, Tensor};
@@ -84,6 +85,7 @@ impl Pending {
         match self.tensor.element() {
             ElementType::F16 => self.pack::<f16>(checkpoint, sink),
             ElementType::F32 => self.pack::<f32>(checkpoint, sink),
+            ElementType::Int8 => self.pack::<i8>(checkpoint, sink),
             ElementType::U32 => unreachable!("weights are never packed as integers"),
         }
     }
@@ -103,7 +105,16 @@ impl Pending {
                 let firsts: Vec<usize> = self.parts.iter().map(|part| part.first).collect();
                 pack_sequence::<P>(&sources, &firsts, sink)
             }
-            Layout::Transposed { inputs, taps } => pack_transposed::<P>(&sources, inputs, taps, sink),
+            Layout::Transposed { inputs, taps } => {
+                // The scales of rows that are packed as integers lie in front of them.
+                let scales = if P::SCALED { int8::scales(&sources, inputs * taps)? } else { Vec::new() };
+                let behind = byte_offset::<f32>(scales.len());
+                if P::SCALED {
+                    sink(0, bytemuck::cast_slice(&scales))?;
+                }
+                let sink = &mut |offset: u64, bytes: &[u8]| sink(behind + offset, bytes);
+                pack_transposed::<P>(&sources, inputs, taps, &scales, sink)
+            }
         }
     }
 }
@@ -122,7 +133,7 @@ fn pack_sequence<P: Packed>(
         while start < *count {
             let run = TILE_SPAN.min(count - start).min(chunk.len() - filled);
             let target = &mut chunk[filled..filled + run];
-            read(source.as_ref(), first + start, &mut values[..run], target)?;
+            read(source.as_ref(), first + start, 1.0, &mut values[..run], target)?;
             start += run;
             filled += run;
             if filled == chunk.len() {
@@ -142,6 +153,7 @@ fn pack_transposed<P: Packed>(
     sources: &[(Option<Source<'_>>, usize)],
     inputs: usize,
     taps: usize,
+    scales: &[f32],
     sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let columns: usize = sources.iter().map(|(_, count)| count).sum();
@@ -161,7 +173,8 @@ fn pack_transposed<P: Packed>(
                 for input in (first..first + count).step_by(tile.inputs) {
                     let width = tile.inputs.min(first + count - input);
                     let start = |row: usize| ((output + row) * inputs + input) * taps;
-                    tile.fill(source.as_ref(), height, width * taps, start)?;
+                    let scale = |row: usize| scales.get(column + output + row).copied().unwrap_or(1.0);
+                    tile.fill(source.as_ref(), height, width * taps, start, scale)?;
                     for tap in 0..taps {
                         for step in 0..width {
                             let row = tap * count + (input - first) + step;
@@ -187,12 +200,19 @@ fn pack_transposed<P: Packed>(
 /// Inputs that are packed at once, so that memory is bounded and every offset is a multiple of four.
 fn inputs_per_batch(row_bytes: usize, inputs: usize, taps: usize) -> usize {
     let batch = (CHUNK_BYTES / (row_bytes * taps)).clamp(1, inputs);
-    if batch == inputs || row_bytes.is_multiple_of(4) {
-        batch
-    } else if inputs.is_multiple_of(2) {
-        (batch & !1).max(2)
+    let step = if row_bytes.is_multiple_of(4) {
+        1
+    } else if row_bytes.is_multiple_of(2) {
+        2
     } else {
-        inputs // An odd number of odd rows of halves: only whole is it aligned. No known model has one so large.
+        4
+    };
+    if batch == inputs {
+        batch
+    } else if inputs.is_multiple_of(step) {
+        (batch / step * step).max(step)
+    } else {
+        inputs // Of an odd number of odd rows, only the whole is aligned. No known model has one so large.
     }
 }
 
@@ -221,10 +241,11 @@ impl<P: Packed> Tile<P> {
         height: usize,
         length: usize,
         start: impl Fn(usize) -> usize,
+        scale: impl Fn(usize) -> f32,
     ) -> Result<()> {
         for row in 0..height {
             let target = &mut self.packed[row * self.span..][..length];
-            read(source, start(row), &mut self.values[..length], target)?;
+            read(source, start(row), scale(row), &mut self.values[..length], target)?;
         }
         Ok(())
     }
@@ -241,10 +262,11 @@ pub(super) fn fits(value: f32, largest: f32) -> bool {
     value.abs() <= largest
 }
 
-/// Reads `values.len()` values from `start` on, checks and converts them; zeros without a source.
+/// Reads `values.len()` values of one scale from `start` on, checks and converts them; zeros without a source.
 fn read<P: Packed>(
     source: Option<&Source<'_>>,
     start: usize,
+    scale: f32,
     values: &mut [f32],
     target: &mut [P],
 ) -> Result<()> {
@@ -257,27 +279,37 @@ fn read<P: Packed>(
     if !values.iter().fold(true, |fit, value| fit & fits(*value, P::LARGEST)) {
         return Err(source.refuse(start, values, P::LARGEST));
     }
-    P::pack(values, target);
+    P::pack(values, scale, target);
     Ok(())
 }
 
 /// An element type that kernels read.
 trait Packed: Pod {
     const LARGEST: f32;
-    fn pack(values: &[f32], target: &mut [Self]);
+    /// Whether the values of a row are multiples of its scale.
+    const SCALED: bool = false;
+    fn pack(values: &[f32], scale: f32, target: &mut [Self]);
 }
 
 impl Packed for f32 {
     const LARGEST: Self = Self::MAX;
-    fn pack(values: &[f32], target: &mut [Self]) {
+    fn pack(values: &[f32], _: f32, target: &mut [Self]) {
         target.copy_from_slice(values);
     }
 }
 
 impl Packed for f16 {
     const LARGEST: f32 = 65504.0;
-    fn pack(values: &[f32], target: &mut [Self]) {
+    fn pack(values: &[f32], _: f32, target: &mut [Self]) {
         target.convert_from_f32_slice(values);
+    }
+}
+
+impl Packed for i8 {
+    const LARGEST: f32 = f32::MAX;
+    const SCALED: bool = true;
+    fn pack(values: &[f32], scale: f32, target: &mut [Self]) {
+        int8::quantise(values, scale, target);
     }
 }
 
@@ -307,5 +339,9 @@ mod tests {
         let row_bytes = 2 * 100_001;
         let batch = inputs_per_batch(row_bytes, 1000, 1);
         assert!(batch.is_multiple_of(2) && batch < 1000, "a batch of {batch} breaks alignment");
+        // and of bytes in fours
+        let batch = inputs_per_batch(100_001, 1000, 1);
+        assert!(batch.is_multiple_of(4) && batch < 1000, "a batch of {batch} breaks alignment");
+        assert_eq!(inputs_per_batch(100_001, 1002, 1), 1002);
     }
 }

@@ -22,7 +22,27 @@ pub(crate) fn to_bytes(values: &[f64], element: ElementType) -> Vec<u8> {
         ElementType::F32 => values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
         ElementType::F16 => values.iter().flat_map(|&value| f16::from_f64(value).to_le_bytes()).collect(),
         ElementType::U32 => values.iter().flat_map(|&value| (value as u32).to_le_bytes()).collect(),
+        ElementType::Int8 => panic!("matrices of 8 bits have scales"),
     }
+}
+
+/// A matrix in 8 bits: the scales of its columns, and behind them its values in multiples of them.
+fn to_int8(values: &[f64], columns: usize) -> Vec<u8> {
+    let column = |index: usize| values.iter().skip(index).step_by(columns);
+    let largest = |index| column(index).fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let scales: Vec<f32> = (0..columns).map(|index| (largest(index) / 127.0) as f32).collect();
+    let mut bytes: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+    let integer = |(index, value): (usize, &f64)| (value / f64::from(scales[index % columns])).round() as i8;
+    bytes.extend(values.iter().enumerate().flat_map(|pair| integer(pair).to_le_bytes()));
+    bytes
+}
+
+/// The values that those stand for.
+fn from_int8(bytes: &[u8], columns: usize) -> Vec<f64> {
+    let (scales, integers) = bytes.split_at(4 * columns);
+    let scales = from_bytes(scales, ElementType::F32);
+    let integers = integers.iter().enumerate();
+    integers.map(|(index, byte)| scales[index % columns] * f64::from(byte.cast_signed())).collect()
 }
 
 /// Values from a device's bytes.
@@ -35,6 +55,7 @@ pub(crate) fn from_bytes(bytes: &[u8], element: ElementType) -> Vec<f64> {
             .chunks_exact(2)
             .map(|chunk| f16::from_le_bytes(chunk.try_into().unwrap()).to_f64())
             .collect(),
+        ElementType::Int8 => panic!("matrices of 8 bits have scales"),
     }
 }
 
@@ -42,28 +63,38 @@ pub(crate) fn from_bytes(bytes: &[u8], element: ElementType) -> Vec<f64> {
 struct Recorded {
     recording: Recording,
     tensors: Vec<Tensor>,
+    bytes: Vec<Vec<u8>>,
     values: Vec<Vec<f64>>,
     output: Tensor,
 }
 
-fn record(case: &Case, element: ElementType, choices: &Arc<Choices>) -> Recorded {
-    let mut tensors = Vec::new();
-    let mut values = Vec::new();
+fn record(case: &Case, [element, weight]: [ElementType; 2], choices: &Arc<Choices>) -> Recorded {
+    let (mut tensors, mut bytes, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for (index, input) in case.inputs.iter().enumerate() {
         let element = match input.role {
             Role::Element => element,
+            Role::Weight => weight,
             Role::Float => ElementType::F32,
             Role::Index => ElementType::U32,
         };
         tensors.push(Tensor::external(format!("input {index}"), input.shape.clone(), element));
-        values.push(from_bytes(&to_bytes(&input.values, element), element));
+        let columns = input.shape.channels();
+        let stored = match element {
+            ElementType::Int8 => to_int8(&input.values, columns),
+            _ => to_bytes(&input.values, element),
+        };
+        values.push(match element {
+            ElementType::Int8 => from_int8(&stored, columns),
+            _ => from_bytes(&stored, element),
+        });
+        bytes.push(stored);
     }
     let mut recording = Recording::new("case").with_choices(Arc::clone(choices));
     let produced =
         (case.record)(&mut recording, &tensors).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let output = Tensor::external("output", produced.shape().clone(), produced.element());
     recording.place(&produced, &output);
-    Recorded { recording, tensors, values, output }
+    Recorded { recording, tensors, bytes, values, output }
 }
 
 /// What a recording runs: a choice that changes none of it needs no run of its own.
@@ -117,6 +148,11 @@ const ROUNDING: &[&str] = &["attention_cooperative"];
 
 /// Runs all cases on the GPU and on the reference player against the naive formula; prints the worst errors.
 pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
+    check_with(stem, cases, [element; 2]);
+}
+
+/// The same, with activations and weights of different types.
+pub(crate) fn check_with(stem: &str, cases: &[Case], [element, weight]: [ElementType; 2]) {
     let gpu = gpu();
     let mut failures = Vec::new();
     assert!(!cases.is_empty(), "{stem} has cases");
@@ -125,7 +161,7 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         variants(&gpu, index, case).into_iter().map(move |choices| (case, choices))
     });
     for (case, choices) in variants {
-        let recorded = record(case, element, &choices);
+        let recorded = record(case, [element, weight], &choices);
         let run = (case.name, shaders(&recorded));
         if seen.contains(&run) {
             continue;
@@ -138,8 +174,8 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         let expected = (case.expected)(&recorded.values);
 
         let mut twin = reference::Memory::default();
-        for (tensor, values) in recorded.tensors.iter().zip(&recorded.values) {
-            twin.set(tensor, values.clone());
+        for (tensor, bytes) in recorded.tensors.iter().zip(&recorded.bytes) {
+            twin.set_bytes(tensor, bytes);
         }
         reference::play(&recorded.recording, &mut twin);
         let mut tolerance = Tolerance::reduction(recorded.output.element(), case.terms);
@@ -148,14 +184,14 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         }
         let exact = match recorded.output.element() {
             ElementType::U32 => ElementType::U32,
-            ElementType::F32 | ElementType::F16 => ElementType::F32,
+            ElementType::F32 | ElementType::F16 | ElementType::Int8 => ElementType::F32,
         };
         let by_reference = Tolerance::reduction(exact, 1).worst(twin.get(&recorded.output), &expected);
 
         let mut memory = Memory::new(gpu.clone());
         memory.allocate(recorded.tensors.iter().chain([&recorded.output]), Purpose::Persistent).unwrap();
-        for (tensor, values) in recorded.tensors.iter().zip(&recorded.values) {
-            memory.write(tensor, 0, &to_bytes(values, tensor.element())).unwrap();
+        for (tensor, bytes) in recorded.tensors.iter().zip(&recorded.bytes) {
+            memory.write(tensor, 0, bytes).unwrap();
         }
         let mut executor = Executor::new(gpu.clone());
         let programs =
@@ -164,7 +200,7 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
         let found = from_bytes(&memory.read(&recorded.output).unwrap(), recorded.output.element());
         let by_gpu = tolerance.worst(&found, &expected);
         println!(
-            "{stem} {family:?} {element} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3} {}",
+            "{stem} {family:?} {element} {weight} {:32} error/limit: gpu {by_gpu:.3}, reference {by_reference:.3} {}",
             case.name,
             chosen.join("; ")
         );
@@ -172,5 +208,5 @@ pub(crate) fn check(stem: &str, cases: &[Case], element: ElementType) {
             failures.push((case.name, family, chosen));
         }
     }
-    assert!(failures.is_empty(), "{stem} {element}: beyond tolerance: {failures:?}");
+    assert!(failures.is_empty(), "{stem} {element} {weight}: beyond tolerance: {failures:?}");
 }

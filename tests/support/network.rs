@@ -9,7 +9,7 @@ use deepcache::gpu::{Executor, Gpu, Memory, Purpose};
 use deepcache::kernels::activation::{Activation, activation};
 use deepcache::pipelines::load_network;
 use deepcache::tensor::{ElementType, Tensor};
-use deepcache::weights::{Checkpoint, Loader};
+use deepcache::weights::{Checkpoint, Loader, WeightStorage};
 use half::f16;
 
 use super::support::Golden;
@@ -34,7 +34,18 @@ impl Rig {
         checkpoint: &Checkpoint,
         build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<M>,
     ) -> M {
-        load_network(checkpoint, &mut self.memory, "model", self.element, build).unwrap()
+        self.load_as(checkpoint, WeightStorage::AsActivations, build)
+    }
+
+    /// The same, with matrices stored another way than activations.
+    pub(crate) fn load_as<M>(
+        &mut self,
+        checkpoint: &Checkpoint,
+        storage: WeightStorage,
+        build: impl FnOnce(&Checkpoint, &mut Loader) -> Result<M>,
+    ) -> M {
+        let loader = Loader::new("model", self.element).with_weight_storage(storage);
+        load_network(checkpoint, &mut self.memory, loader, build).unwrap()
     }
 
     /// A tensor with these values, of the rig's element type.
@@ -56,6 +67,7 @@ impl Rig {
             ElementType::F32 => values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
             ElementType::F16 => values.iter().flat_map(|&value| f16::from_f64(value).to_le_bytes()).collect(),
             ElementType::U32 => values.iter().flat_map(|&value| (value as u32).to_le_bytes()).collect(),
+            ElementType::Int8 => panic!("only weights are stored in 8 bits"),
         };
         self.memory.write(tensor, 0, &bytes).unwrap();
     }

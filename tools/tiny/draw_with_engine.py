@@ -21,15 +21,16 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--generate", type=Path, default=ROOT / "target/release/examples/generate")
     parser.add_argument("--count", type=int, default=64)
-    parser.add_argument("options", nargs="*", help="passed on to generate")
-    arguments = parser.parse_args()
+    # argparse takes no list of options behind other ones.
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments = parser.parse_args(sys.argv[1:end])
     arguments.folder.mkdir(parents=True, exist_ok=True)
     entries = json.loads((ROOT / "assets/tiny/prompts.json").read_text())[: arguments.count]
     for number, entry in enumerate(entries):
         picture = arguments.folder / f"{number:03d}.png"
         statistics = picture.with_suffix(".json")
         command = [arguments.generate, entry["prompt"], "--seed", str(entry["seed"]), "--scheduler", "ddim",
-                   "--steps", "50", "--quiet", "--output", picture, "--stats", statistics, *arguments.options]
+                   "--steps", "50", "--quiet", "--output", picture, "--stats", statistics, *sys.argv[end + 1:]]
         subprocess.run(command, check=True)
         seconds = json.loads(statistics.read_text())["denoise_s"]
         print(f"{picture.name} {seconds:6.2f} s  {entry['prompt']}", file=sys.stderr)

@@ -80,7 +80,9 @@ impl ClipTextModel {
         let projection = if root.has(TRANSPOSED) {
             Linear::load_transposed(&root, loader, "text_projection", TRANSPOSED, [inputs, outputs])?
         } else {
-            Linear::load_without_bias(&root, loader, "text_projection", inputs, outputs)?
+            loader.as_activations(|loader| {
+                Linear::load_without_bias(&root, loader, "text_projection", inputs, outputs)
+            })?
         };
         Ok(Self { projection: Some(projection), ..Self::load(config, checkpoint, loader)? })
     }
