@@ -29,8 +29,8 @@ impl Convolution {
         outputs: usize,
         config: Conv2dConfig,
     ) -> Result<Self> {
-        let bias = weights.child(name).vector(loader, "bias", outputs)?;
         let plain = Self::load_without_bias(weights, loader, name, [inputs, outputs], config)?;
+        let bias = weights.child(name).vector(loader, "bias", outputs)?;
         Ok(Self { bias: Some(bias), ..plain })
     }
 

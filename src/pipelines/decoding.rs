@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::VaeTiling;
 use super::frame::recording_of;
-use super::model::{Decoder, Model};
+use super::model::Model;
 use crate::error::{Error, Result};
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
@@ -52,7 +52,7 @@ pub(super) fn attempts(
     limit: u64,
     choices: &Arc<Choices>,
 ) -> Result<Vec<Option<usize>>> {
-    let Decoder::Vae(vae) = &model.decoder else {
+    let Some(usual_side) = model.decoder.tile_side() else {
         return match tiling {
             VaeTiling::Always => {
                 Err(Error::option("vae tiling", "this model has no VAE that could decode in tiles"))
@@ -68,8 +68,8 @@ pub(super) fn attempts(
     };
     let (first, whole) = match tiling {
         VaeTiling::Never => return Ok(vec![None]),
-        VaeTiling::Always if longest <= vae.config().tile_side() => return Ok(vec![None]),
-        VaeTiling::Always => (vae.config().tile_side(), false),
+        VaeTiling::Always if longest <= usual_side => return Ok(vec![None]),
+        VaeTiling::Always => (usual_side, false),
         VaeTiling::Auto => (longest - 1, fits(None)?),
     };
     let mut attempts = if whole { vec![None] } else { Vec::new() };

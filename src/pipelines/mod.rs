@@ -1,6 +1,7 @@
 //! Whole runs: from a request to pictures.
 
 mod analysis;
+mod autoencoder;
 mod cache;
 mod checks;
 mod choosing;

@@ -6,6 +6,7 @@ use super::wording::Wording;
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::models::latent_diffusion::ClassEmbedder;
+use crate::models::tiny_autoencoder::TinyDecoder;
 use crate::models::unet::{Context, UNet};
 use crate::models::vae::VaeDecoder;
 use crate::models::vq::VqDecoder;
@@ -151,6 +152,7 @@ impl Conditioner {
 #[derive(Debug)]
 pub(super) enum Decoder {
     Vae(Box<VaeDecoder>),
+    Tiny(Box<TinyDecoder>),
     Vq(Box<VqDecoder>),
     /// The sample is the picture.
     Pixels,
@@ -161,8 +163,18 @@ impl Decoder {
     pub(super) fn upsampling(&self) -> usize {
         match self {
             Self::Vae(vae) => vae.config().upsampling(),
+            Self::Tiny(tiny) => tiny.config().upsampling(),
             Self::Vq(vq) => vq.config().autoencoder.upsampling(),
             Self::Pixels => 1,
+        }
+    }
+
+    /// The side of the tiles that it decodes in where that is asked for, in latents; `None` if it cannot be cut.
+    pub(super) fn tile_side(&self) -> Option<usize> {
+        match self {
+            Self::Vae(vae) => Some(vae.config().tile_side()),
+            Self::Tiny(tiny) => Some(tiny.config().tile_side()),
+            Self::Vq(_) | Self::Pixels => None,
         }
     }
 
@@ -170,6 +182,7 @@ impl Decoder {
     pub(super) fn scaling_factor(&self) -> f32 {
         match self {
             Self::Vae(vae) => vae.config().scaling_factor,
+            Self::Tiny(tiny) => tiny.config().scaling_factor,
             Self::Vq(vq) => vq.config().autoencoder.scaling_factor,
             Self::Pixels => 1.0,
         }
@@ -179,6 +192,7 @@ impl Decoder {
     pub(super) fn sample_element(&self) -> ElementType {
         match self {
             Self::Vae(vae) => vae.element(),
+            Self::Tiny(tiny) => tiny.element(),
             Self::Vq(_) | Self::Pixels => ElementType::F32,
         }
     }
@@ -187,6 +201,7 @@ impl Decoder {
     pub(super) fn record(&self, recording: &mut Recording, sample: &Tensor) -> Result<Tensor> {
         match self {
             Self::Vae(vae) => vae.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
+            Self::Tiny(tiny) => tiny.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
             Self::Vq(vq) => vq.record(&mut recording.scope("vq"), sample),     // [N, H, W, 3]
             Self::Pixels => Ok(sample.clone()),
         }

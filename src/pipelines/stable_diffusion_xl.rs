@@ -1,17 +1,17 @@
 //! SDXL from its files: a diffusers directory, or one file.
 
+use super::autoencoder::{Family, OpenedDecoder};
 use super::embeddings::learn;
 use super::loading::Site;
-use super::model::{Conditioner, Decoder, Model};
+use super::model::{Conditioner, Model};
 use super::stable_diffusion::{
-    Opened, blame, expect_channels, expect_tokenizer, load_xl_vae, open_scheduler, open_tokenizer,
+    Opened, blame, expect_channels, expect_tokenizer, open_scheduler, open_tokenizer,
 };
 use super::two_texts::TwoTexts;
 use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::unet::{SIZES, UNet, UNetConfig};
-use crate::models::vae::VaeConfig;
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::{Network, StableDiffusionXlFiles};
 
@@ -25,8 +25,8 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let mut tokenizers =
         [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
     let mut unet = Opened::unet(&files.unet)?;
-    let vae = Opened::xl_vae(&files.vae)?;
-    check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, &vae.config)?;
+    let vae = OpenedDecoder::open(&files.vae, Family::Xl)?;
+    check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, vae.latent_channels())?;
 
     let [tokenizer, tokenizer_2] = &mut tokenizers;
     learn(site.embeddings, &mut [(tokenizer, &mut encoder), (tokenizer_2, &mut encoder_2)])?;
@@ -39,14 +39,14 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let encoder_2 =
         encoder_2.load_changeable(site, Network::TextEncoder2, ClipTextModel::load_with_projection)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
-    let vae = load_xl_vae(vae, site)?;
+    let decoder = vae.load(site, Family::Xl)?;
     let zeros_for_empty = files.force_zeros_for_empty_prompt;
     let [tokenizer, tokenizer_2] = tokenizers;
     let encoders =
         [TextEncoder { tokenizer, model: encoder }, TextEncoder { tokenizer: tokenizer_2, model: encoder_2 }];
     let texts = TwoTexts { encoders, zeros_for_empty };
     let conditioner = Conditioner::TwoTexts(Box::new(texts));
-    Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+    Ok(Model { conditioner, unet, decoder, scheduler })
 }
 
 /// Models that were not made for each other are found before anything is loaded.
@@ -55,7 +55,7 @@ fn check_fit(
     tokenizers: &[ClipTokenizer; 2],
     encoders: [&ClipConfig; 2],
     unet: &UNetConfig,
-    vae: &VaeConfig,
+    latent_channels: usize,
 ) -> Result<()> {
     let [first, second] = encoders.map(|encoder| encoder.hidden_size);
     if unet.cross_attention_dim != Some(first + second) {
@@ -76,7 +76,7 @@ fn check_fit(
         );
         return Err(blame(&files.unet, "projection_class_embeddings_input_dim", problem));
     }
-    expect_channels(&files.unet, unet, vae)?;
+    expect_channels(&files.unet, unet, latent_channels)?;
     for ((tokenizer, encoder), files) in tokenizers.iter().zip(encoders).zip(&files.text_encoders) {
         expect_tokenizer(files, tokenizer, encoder)?;
     }

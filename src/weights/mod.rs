@@ -24,6 +24,7 @@ mod single_file;
 mod source;
 mod stable_diffusion;
 mod stored;
+mod tiny_autoencoder;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

@@ -38,6 +38,8 @@ pub enum CheckpointKind {
     DiffusersUNet,
     /// An autoencoder, by itself.
     Vae,
+    /// The decoder, the encoder or both of a tiny autoencoder (TAESD).
+    TinyAutoencoder,
     /// A CLIP text encoder, by itself.
     TextEncoder,
     /// Low-rank changes of another model.
@@ -83,6 +85,9 @@ impl CheckpointKind {
         }
         if starts("temb.dense.0.") || starts("module.temb.dense.0.") {
             return Some(Self::OriginalDdpm);
+        }
+        if checkpoint.has_tiny_autoencoder() {
+            return Some(Self::TinyAutoencoder);
         }
         if starts("first_stage_model.") || starts("decoder.up.") || starts("decoder.up_blocks.") {
             return Some(Self::Vae);
@@ -152,6 +157,7 @@ impl CheckpointKind {
             Self::OriginalDdpm => "a model of the original DDIM code",
             Self::DiffusersUNet => "the U-Net of a diffusers model",
             Self::Vae => "a VAE",
+            Self::TinyAutoencoder => "a tiny autoencoder (TAESD)",
             Self::TextEncoder => "a text encoder",
             Self::Lora => "a LoRA, which changes another model",
             Self::ControlNet => "a ControlNet, which steers another model",
@@ -165,6 +171,9 @@ impl CheckpointKind {
         match self {
             Self::DiffusersUNet | Self::TextEncoder => {
                 "which is a part of a model: give the whole directory, with its model_index.json"
+            }
+            Self::TinyAutoencoder => {
+                "which is a part of a model: give it as the VAE (--vae) of a model, or for its previews (--preview-vae)"
             }
             Self::Vae => "which is a part of a model: give it as the VAE (--vae) of a model",
             Self::UNet => "which is a part of a model: expected the whole checkpoint in one file",

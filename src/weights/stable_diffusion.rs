@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// The classes that stand for each part, as `model_index.json` names them.
 const PARTS: [(&str, &[&str]); 4] = [
     ("unet", &["UNet2DConditionModel"]),
-    ("vae", &["AutoencoderKL"]),
+    ("vae", &["AutoencoderKL", "AutoencoderTiny"]),
     ("text_encoder", &["CLIPTextModel"]),
     ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
 ];
