@@ -53,6 +53,7 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
         steps: request.steps.unwrap_or(usual),
         eta: request.eta,
         sigmas: request.sigmas,
+        distillation_share: 1.0,
         timestep_spacing: request.timestep_spacing,
     })?;
     if let Some(cache) = &request.cache {

@@ -5,7 +5,7 @@
 
 use super::config::PredictionType;
 use super::row::{OUTPUT, PREDICTION, Row, SAMPLE};
-use super::trajectory::{Limit, Prediction};
+use super::trajectory::{Limit, NoiseLevel, Prediction};
 
 /// How much signal and how much noise is in a sample.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,11 @@ impl Level {
     pub(super) fn of_sigma(sigma: f64) -> Self {
         let signal = sigma.hypot(1.0).recip();
         Self { signal, noise: sigma * signal, sigma }
+    }
+
+    /// The two parts, as they stand in a sample whose variance is 1.
+    pub(super) fn in_sample(self) -> NoiseLevel {
+        NoiseLevel { signal: self.signal, noise: self.noise }
     }
 
     /// Half the logarithm of the ratio of signal to noise, in variances; infinite where there is no noise.
