@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use command::{check_names, interrupt, list_devices, program, progress_bar, save_pipelines, tune};
 use deepcache::files::{check_writable, write_whole};
-use deepcache::pipelines::{Generation, Latents, Request};
+use deepcache::pipelines::{Generation, Latents, Progress, Request};
 use deepcache::{Error, Result};
 use options::Options;
 use parameters::parameters;
@@ -45,7 +45,9 @@ fn run(options: &Options) -> Result<()> {
     let ends =
         [0, request.count.saturating_sub(1)].map(|number| numbered(&options.output, number, request.count));
     let mut files: Vec<&PathBuf> = ends.iter().collect();
-    for (option, path) in [("save-latents", &options.save_latents), ("stats", &options.stats)] {
+    let others =
+        [("save-latents", &options.save_latents), ("stats", &options.stats), ("preview", &options.preview)];
+    for (option, path) in others {
         if let Some(path) = path {
             if files.contains(&path) {
                 return Err(Error::option(option, format!("{} is another output already", path.display())));
@@ -84,11 +86,16 @@ fn run(options: &Options) -> Result<()> {
     }
 
     let bar = progress_bar(options.quiet);
+    let mut unwritten = Ok(());
     let outcome = pipeline.generate(&request, |progress| {
         bar.show(progress);
-        if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if let (Progress::Preview { preview, .. }, Some(path)) = (progress, &options.preview) {
+            unwritten = preview.save(path, &[]);
+        }
+        if stopped() || unwritten.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
+    unwritten?;
     save_pipelines(pipeline.gpu());
     let generation = outcome?;
     for warning in &generation.warnings {

@@ -1,13 +1,15 @@
 //! The decoder of Stable Diffusion from its files: of a VAE, or of a tiny autoencoder.
 
+use std::path::Path;
+
 use super::loading::Site;
-use super::model::Decoder;
+use super::model::{Decoder, Model};
 use super::residency::Part;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::tiny_autoencoder::{TinyAutoencoderConfig, TinyDecoder};
 use crate::models::vae::{VaeConfig, VaeDecoder};
 use crate::tensor::ElementType;
-use crate::weights::{Checkpoint, NetworkFiles};
+use crate::weights::{Checkpoint, NetworkFiles, vae_files};
 
 /// A decoder whose files are open and whose shape is known; nothing of it is on the device.
 pub(super) struct OpenedDecoder {
@@ -80,4 +82,35 @@ impl OpenedDecoder {
             }
         }
     }
+}
+
+/// Loads the tiny autoencoder that decodes previews of a model.
+pub(super) fn load_preview(path: &Path, model: &Model, site: &mut Site<'_>) -> Result<Decoder> {
+    const OPTION: &str = "preview vae";
+    let latents = match &model.decoder {
+        Decoder::Vae(_) | Decoder::Tiny(_) => model.unet.config().out_channels,
+        Decoder::Vq(_) | Decoder::Pixels { .. } => {
+            let problem = "is for the latents of Stable Diffusion, which this model has not";
+            return Err(Error::option(OPTION, problem));
+        }
+    };
+    let files = vae_files(OPTION, path, None)?;
+    let OpenedDecoder { checkpoint, config } = OpenedDecoder::open(&files, Family::StableDiffusion)?;
+    let Config::Tiny(config) = config else {
+        let problem = format!("{} holds a VAE, expected a tiny autoencoder (TAESD)", path.display());
+        return Err(Error::option(OPTION, problem));
+    };
+    if config.latent_channels != latents {
+        let problem = format!(
+            "{} reads latents of {} channels, the model makes {latents}",
+            path.display(),
+            config.latent_channels
+        );
+        return Err(Error::option(OPTION, problem));
+    }
+    // It is on the device while the U-Net is.
+    let tiny = site.network(Part::Network, checkpoint, "preview_vae", |file, loader| {
+        TinyDecoder::load(config, file, loader)
+    })?;
+    Ok(Decoder::Tiny(Box::new(tiny)))
 }

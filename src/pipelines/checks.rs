@@ -251,7 +251,7 @@ pub(super) fn usual_steps(model: &Model, is_ddpm: bool) -> usize {
         _ if model.unet.config().guidance_channels.is_some() => 4,
         (Conditioner::Text(_) | Conditioner::TwoTexts(_), _) => 50,
         (Conditioner::Classes(_), _) => 250,
-        (Conditioner::Nothing, Decoder::Pixels) if is_ddpm => 1000,
+        (Conditioner::Nothing, Decoder::Pixels { .. }) if is_ddpm => 1000,
         (Conditioner::Nothing, _) => 100,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::VaeTiling;
 use super::frame::recording_of;
-use super::model::Model;
+use super::model::Decoder;
 use crate::error::{Error, Result};
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
@@ -15,6 +15,9 @@ use crate::tensor::{ElementType, Tensor};
 
 /// Smaller tiles are nothing but seams.
 const SMALLEST_SIDE: usize = 2 * TILE_STEP;
+
+/// The name of the recordings that make pictures.
+pub(super) const DECODE: &str = "decode";
 
 /// What helps where the decoder is too large and must not be cut.
 const ADVICE: &str = "use --vae-tiling auto (VaeTiling::Auto), a smaller picture, or 16-bit storage";
@@ -46,13 +49,13 @@ struct Piece {
 /// More than one where it is left open: the later ones take less memory. What cannot be bound is left out, as far as
 /// anything else remains.
 pub(super) fn attempts(
-    model: &Model,
+    decoder: &Decoder,
     size: [usize; 2],
     tiling: VaeTiling,
     limit: u64,
     choices: &Arc<Choices>,
 ) -> Result<Vec<Option<usize>>> {
-    let Some(usual_side) = model.decoder.tile_side() else {
+    let Some(usual_side) = decoder.tile_side() else {
         return match tiling {
             VaeTiling::Always => {
                 Err(Error::option("vae tiling", "this model has no VAE that could decode in tiles"))
@@ -63,8 +66,9 @@ pub(super) fn attempts(
     let longest = size[0].max(size[1]);
     let fits = |side: Option<usize>| -> Result<bool> {
         let piece = side.map_or(size, |side| size.map(|extent| extent.min(side)));
-        let (piece, tiled) = (Piece::new(model, piece, side.is_some()), side.is_some());
-        Ok(largest_binding(&[&piece.record(model, tiled, choices)?]).is_none_or(|(_, bytes)| bytes <= limit))
+        let (piece, tiled) = (Piece::new(decoder, piece, side.is_some()), side.is_some());
+        Ok(largest_binding(&[&piece.record(decoder, tiled, recording_of(DECODE, choices))?])
+            .is_none_or(|(_, bytes)| bytes <= limit))
     };
     let (first, whole) = match tiling {
         VaeTiling::Never => return Ok(vec![None]),
@@ -112,11 +116,11 @@ pub(super) fn advise(error: Error, tiling: VaeTiling) -> Error {
 
 impl Decoding {
     /// For a sample of this height and width, in tiles of `side` latents.
-    pub(super) fn new(model: &Model, size: [usize; 2], side: Option<usize>) -> Self {
-        let upsampling = model.decoder.upsampling();
+    pub(super) fn new(decoder: &Decoder, size: [usize; 2], side: Option<usize>) -> Self {
+        let upsampling = decoder.upsampling();
         let tiles = side.map(|side| Tiles::new(size, side, upsampling));
         let sizes = tiles.as_ref().map_or_else(|| vec![size], Tiles::sizes);
-        let pieces = sizes.into_iter().map(|size| Piece::new(model, size, tiles.is_some())).collect();
+        let pieces = sizes.into_iter().map(|size| Piece::new(decoder, size, tiles.is_some())).collect();
         Self { tiles, pieces, size: size.map(|extent| extent * upsampling) }
     }
 
@@ -130,9 +134,15 @@ impl Decoding {
         self.pieces.iter().flat_map(|piece| [&piece.sample, &piece.output])
     }
 
-    /// Records the decode of every piece.
-    pub(super) fn record(&self, model: &Model, choices: &Arc<Choices>) -> Result<Vec<Recording>> {
-        self.pieces.iter().map(|piece| piece.record(model, self.tiles.is_some(), choices)).collect()
+    /// Records the decode of every piece, under a name.
+    pub(super) fn record(
+        &self,
+        decoder: &Decoder,
+        name: &str,
+        choices: &Arc<Choices>,
+    ) -> Result<Vec<Recording>> {
+        let tiled = self.tiles.is_some();
+        self.pieces.iter().map(|piece| piece.record(decoder, tiled, recording_of(name, choices))).collect()
     }
 
     /// Decodes a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
@@ -168,11 +178,11 @@ impl Decoding {
 }
 
 impl Piece {
-    fn new(model: &Model, size: [usize; 2], tiled: bool) -> Self {
+    fn new(decoder: &Decoder, size: [usize; 2], tiled: bool) -> Self {
         let [height, width] = size;
-        let channels = model.unet.config().in_channels;
-        let stored = model.decoder.sample_element();
-        let pixels = size.map(|extent| extent * model.decoder.upsampling());
+        let channels = decoder.sample_channels();
+        let stored = decoder.sample_element();
+        let pixels = size.map(|extent| extent * decoder.upsampling());
         let sample = Tensor::external("decoded_sample", [1, height, width, channels], stored);
         let output = if tiled {
             Tensor::external("tile", [1, pixels[0], pixels[1], 3], stored)
@@ -182,9 +192,8 @@ impl Piece {
         Self { size, sample, output }
     }
 
-    fn record(&self, model: &Model, tiled: bool, choices: &Arc<Choices>) -> Result<Recording> {
-        let mut recording = recording_of("decode", choices);
-        let image = model.decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
+    fn record(&self, decoder: &Decoder, tiled: bool, mut recording: Recording) -> Result<Recording> {
+        let image = decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
         if tiled {
             recording.place(&image, &self.output);
         } else {
@@ -214,7 +223,7 @@ impl Piece {
 }
 
 /// A value of -1 to 1 as the kernel `pixels` makes a byte of it.
-fn byte(value: f32) -> u8 {
+pub(super) fn byte(value: f32) -> u8 {
     let unit = value * 0.5 + 0.5;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255; NaN becomes 0")]
     let byte = (unit.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
@@ -229,16 +238,16 @@ mod tests {
     use crate::pipelines::loading::open_model;
     use crate::weights::ModelFiles;
 
-    fn model() -> Model {
+    fn decoder() -> Decoder {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
         let files = ModelFiles::open(path).unwrap();
-        open_model(&files, &LoadOptions::default(), ElementType::F32, u64::MAX).unwrap().model
+        open_model(&files, &LoadOptions::default(), ElementType::F32, u64::MAX).unwrap().model.decoder
     }
 
     #[test]
     fn smaller_tiles_are_tried_one_after_the_other() {
-        let (model, choices) = (model(), Arc::default());
-        let sides = |size, tiling, limit| attempts(&model, size, tiling, limit, &choices).unwrap();
+        let (decoder, choices) = (decoder(), Arc::default());
+        let sides = |size, tiling, limit| attempts(&decoder, size, tiling, limit, &choices).unwrap();
         let large = [64, 40];
         assert_eq!(sides(large, VaeTiling::Never, 0), [None]);
         assert_eq!(sides(large, VaeTiling::Auto, u64::MAX), [None, Some(60), Some(28), Some(12)]);
@@ -251,11 +260,11 @@ mod tests {
 
     #[test]
     fn every_attempt_takes_less_memory() {
-        let (model, choices) = (model(), Arc::default());
+        let (decoder, choices) = (decoder(), Arc::default());
         let size = [64, 40];
-        let sides = attempts(&model, size, VaeTiling::Auto, u64::MAX, &choices).unwrap();
+        let sides = attempts(&decoder, size, VaeTiling::Auto, u64::MAX, &choices).unwrap();
         let bytes = sides.iter().map(|side| {
-            let recordings = Decoding::new(&model, size, *side).record(&model, &choices).unwrap();
+            let recordings = Decoding::new(&decoder, size, *side).record(&decoder, DECODE, &choices).unwrap();
             plan_slots(&recordings.iter().collect::<Vec<_>>(), PlanMode::Shared).bytes()
         });
         let bytes: Vec<u64> = bytes.collect();

@@ -139,7 +139,7 @@ impl DiffusionPipeline {
     pub fn generate(
         &mut self,
         request: &Request,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let started = Instant::now();
         let prepared = prepare(&self.model, request)?;
@@ -216,7 +216,7 @@ impl Play<'_> {
         cache: &mut Option<CacheRun>,
         noise: &Latents,
         mut source: NoiseSource,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(Vec<Picture>, Latents, Statistics)> {
         let Self { prepared, started: asked, compile, .. } = *self;
         let trajectory = &prepared.trajectory;
@@ -254,9 +254,18 @@ impl Play<'_> {
             }
             for (call, noise) in step_noise.iter().enumerate() {
                 let noise = noise.as_ref().map(|noise| noise.channels_last(picture));
+                let previews = prepared.previews.filter(|previews| previews.follow(call));
+                let sample = previews.map(|_| self.run.denoised(&self.pipeline.memory)).transpose()?;
                 played.push(self.call(call, cache.as_mut(), noise.as_deref())?);
                 let (completed, full) = (played.len(), played[played.len() - 1].kind == StepKind::Full);
-                if progress(Progress::Denoising { completed, of: steps, full }).is_break() {
+                let mut stopped = progress(Progress::Denoising { completed, of: steps, full }).is_break();
+                if let (Some(previews), Some(sample), false) = (previews, sample, stopped) {
+                    let preview = previews.make(call, &sample, prepared, self.run, self.pipeline)?;
+                    stopped = preview.is_some_and(|preview| {
+                        progress(Progress::Preview { picture, preview: &preview }).is_break()
+                    });
+                }
+                if stopped {
                     self.pipeline.executor.finish()?;
                     return Err(Error::Cancelled { completed, steps });
                 }

@@ -13,6 +13,7 @@ use crate::kernels::scheduler_step::scheduler_step;
 use crate::models::unet::{Conditioning, Context, SIZES};
 use crate::pipelines::VaeTiling;
 use crate::pipelines::model::{Encoded, Model};
+use crate::pipelines::previews::Previews;
 use crate::pipelines::table::{row_length, rows};
 use crate::pipelines::wording::Wording;
 use crate::schedulers::{Limit, Trajectory};
@@ -29,6 +30,7 @@ pub(super) struct Plan<'a> {
     /// What a model that reads sizes is told about the picture.
     pub(super) sizes: [f32; SIZES],
     pub(super) tiling: VaeTiling,
+    pub(super) previews: Option<Previews>,
     /// Whether only the weights that are needed are on the device.
     pub(super) staged: bool,
     pub(super) wording: Wording,
@@ -91,6 +93,8 @@ pub(super) struct Frame {
     table: Tensor,
     /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
     noise: Option<Tensor>,
+    /// The model's output, `[1, h, w, C]`, f32, where previews are made of it.
+    output: Option<Tensor>,
     guidance: Guidance,
     /// Ratio and largest bound of dynamic thresholding.
     quantile: Option<[f32; 2]>,
@@ -119,6 +123,7 @@ impl Frame {
             state: Tensor::external("latents", planes, ElementType::F32),
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
             noise: trajectory.draws_noise().then(|| Tensor::external("noise", shape, ElementType::F32)),
+            output: plan.previews.map(|_| Tensor::external("output", shape, ElementType::F32)),
             guidance: plan.guidance,
             quantile: quantile(trajectory),
         }
@@ -127,7 +132,7 @@ impl Frame {
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let own = [&self.state, &self.table];
-        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.inputs)
+        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.output).chain(&self.inputs)
     }
 
     /// The tables and inputs of sampler and condition.
@@ -178,7 +183,11 @@ impl Frame {
 
     /// Records guidance: a prediction `[copies, h, w, C]` to the model's output `[1, h, w, C]`, f32.
     pub(super) fn record_guidance(&self, recording: &mut Recording, prediction: &Tensor) -> Result<Tensor> {
-        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.of_predictions())
+        let output = guidance(&mut recording.scope("scheduler"), prediction, self.guidance.of_predictions())?;
+        if let Some(place) = &self.output {
+            recording.place(&output, place);
+        }
+        Ok(output)
     }
 
     /// Records the scheduler's update of the sample with the model's output `[1, h, w, C]`.
@@ -238,6 +247,12 @@ impl Frame {
         }
         let row = u32::try_from(call).unwrap_or(u32::MAX);
         memory.write(self.conditioning.step(), 0, bytemuck::bytes_of(&row))
+    }
+
+    /// The model's output in the last call, `[h, w, C]`, once everything submitted is done; only with previews.
+    pub(super) fn output(&self, memory: &Memory) -> Result<Vec<f32>> {
+        let output = self.output.as_ref().expect("a run with previews keeps the output");
+        Ok(bytemuck::pod_collect_to_vec(&memory.read(output)?))
     }
 
     /// The denoised sample, `[h, w, C]`, once everything submitted is done.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::autoencoder::load_preview;
 use super::diffusion::storage;
 use super::embeddings::expect_no_embeddings;
 use super::loras::expect_no_loras;
@@ -135,7 +136,7 @@ pub(super) fn open_model(
         embeddings: &options.embeddings,
         told: Vec::new(),
     };
-    let model = match files {
+    let mut model = match files {
         ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
         ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
         ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
@@ -151,7 +152,7 @@ pub(super) fn open_model(
                 VqDecoder::load(vq_config, file, loader)
             })?;
             let (conditioner, decoder) = (Conditioner::Nothing, Decoder::Vq(Box::new(vq)));
-            Model { conditioner, unet, decoder, scheduler }
+            Model { conditioner, unet, decoder, preview: None, scheduler }
         }
         ModelFiles::Pixels { unet, scheduler } => {
             let config = UNetConfig::from_file(&unet.config)?;
@@ -160,11 +161,14 @@ pub(super) fn open_model(
             let scheduler = SchedulerConfig::from_file(scheduler)?;
             let unet =
                 site.component(Part::Network, unet, "unet", |file, loader| UNet::load(config, file, loader))?;
-            Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler }
+            Model::of_pixels(unet, scheduler)
         }
         ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
         ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
     };
+    if let Some(path) = &options.preview_vae {
+        model.preview = Some(load_preview(path, &model, &mut site)?);
+    }
     Ok(Opened { model, weights: site.weights, warnings, told: site.told })
 }
 
@@ -278,7 +282,7 @@ impl Site<'_> {
         let scheduler =
             SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
         let decoder = Decoder::Vq(Box::new(vq));
-        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, scheduler })
+        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, preview: None, scheduler })
     }
 
     fn original_ddpm(&mut self, files: &Original) -> Result<Model> {
@@ -292,7 +296,7 @@ impl Site<'_> {
         let unet = self
             .network(Part::Network, renamed, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
         let scheduler = SchedulerConfig::original_ddpm(config.beta_start, config.beta_end, config.timesteps)?;
-        Ok(Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler })
+        Ok(Model::of_pixels(unet, scheduler))
     }
 }
 

@@ -16,6 +16,7 @@ mod memory_plan;
 mod model;
 mod one_text;
 mod prepared;
+mod previews;
 mod recorded;
 mod request;
 mod residency;

@@ -20,7 +20,17 @@ pub(super) struct Model {
     pub(super) conditioner: Conditioner,
     pub(super) unet: UNet,
     pub(super) decoder: Decoder,
+    /// What makes small pictures of what is predicted meanwhile.
+    pub(super) preview: Option<Decoder>,
     pub(super) scheduler: SchedulerConfig,
+}
+
+impl Model {
+    /// A U-Net that makes pictures of nothing but noise.
+    pub(super) fn of_pixels(unet: UNet, scheduler: SchedulerConfig) -> Self {
+        let decoder = Decoder::Pixels { channels: unet.config().in_channels };
+        Self { conditioner: Conditioner::Nothing, unet, decoder, preview: None, scheduler }
+    }
 }
 
 /// The values of a condition's inputs: ids of prompts or classes, and places.
@@ -154,18 +164,30 @@ pub(super) enum Decoder {
     Vae(Box<VaeDecoder>),
     Tiny(Box<TinyDecoder>),
     Vq(Box<VqDecoder>),
-    /// The sample is the picture.
-    Pixels,
+    /// The sample is the picture, of so many channels.
+    Pixels {
+        channels: usize,
+    },
 }
 
 impl Decoder {
+    /// Channels of the sample.
+    pub(super) fn sample_channels(&self) -> usize {
+        match self {
+            Self::Vae(vae) => vae.config().latent_channels,
+            Self::Tiny(tiny) => tiny.config().latent_channels,
+            Self::Vq(vq) => vq.config().autoencoder.embed_channels,
+            Self::Pixels { channels } => *channels,
+        }
+    }
+
     /// Pixels along one side for every value of the sample.
     pub(super) fn upsampling(&self) -> usize {
         match self {
             Self::Vae(vae) => vae.config().upsampling(),
             Self::Tiny(tiny) => tiny.config().upsampling(),
             Self::Vq(vq) => vq.config().autoencoder.upsampling(),
-            Self::Pixels => 1,
+            Self::Pixels { .. } => 1,
         }
     }
 
@@ -174,7 +196,7 @@ impl Decoder {
         match self {
             Self::Vae(vae) => Some(vae.config().tile_side()),
             Self::Tiny(tiny) => Some(tiny.config().tile_side()),
-            Self::Vq(_) | Self::Pixels => None,
+            Self::Vq(_) | Self::Pixels { .. } => None,
         }
     }
 
@@ -184,7 +206,7 @@ impl Decoder {
             Self::Vae(vae) => vae.config().scaling_factor,
             Self::Tiny(tiny) => tiny.config().scaling_factor,
             Self::Vq(vq) => vq.config().autoencoder.scaling_factor,
-            Self::Pixels => 1.0,
+            Self::Pixels { .. } => 1.0,
         }
     }
 
@@ -193,7 +215,7 @@ impl Decoder {
         match self {
             Self::Vae(vae) => vae.element(),
             Self::Tiny(tiny) => tiny.element(),
-            Self::Vq(_) | Self::Pixels => ElementType::F32,
+            Self::Vq(_) | Self::Pixels { .. } => ElementType::F32,
         }
     }
 
@@ -203,7 +225,7 @@ impl Decoder {
             Self::Vae(vae) => vae.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
             Self::Tiny(tiny) => tiny.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
             Self::Vq(vq) => vq.record(&mut recording.scope("vq"), sample),     // [N, H, W, 3]
-            Self::Pixels => Ok(sample.clone()),
+            Self::Pixels { .. } => Ok(sample.clone()),
         }
     }
 }

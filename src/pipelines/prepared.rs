@@ -4,6 +4,7 @@ use super::cache::warnings;
 use super::checks::{Context, context, guidance, sample_shape, sizes, usual_steps};
 use super::frame::{Guidance, Plan};
 use super::model::{Inputs, Model};
+use super::previews::Previews;
 use super::wording::Wording;
 use super::{Request, StorageType, VaeTiling};
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ pub(super) struct Prepared {
     pub(super) sizes: [f32; SIZES],
     pub(super) wording: Wording,
     pub(super) tiling: VaeTiling,
+    pub(super) previews: Option<Previews>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -33,8 +35,8 @@ impl Prepared {
         let [_, _, height, width] = self.shape;
         let element = storage.element();
         let size = [height, width];
-        let &Self { ref trajectory, guidance, sizes, wording, tiling, .. } = self;
-        Plan { size, trajectory, guidance, element, sizes, wording, tiling, staged }
+        let &Self { ref trajectory, guidance, sizes, wording, tiling, previews, .. } = self;
+        Plan { size, trajectory, guidance, element, sizes, wording, tiling, previews, staged }
     }
 }
 
@@ -61,9 +63,21 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
     }
     let guidance = guidance(model, request)?;
     let sizes = sizes(model, request, shape)?;
+    let previews = Previews::of(model, request)?;
     let Context { inputs, wording, warnings: mut told } =
         context(model, request, guidance.is_free(), shape[0])?;
     told.extend(warnings(request, kind, &trajectory));
     let (tiling, warnings) = (request.vae_tiling, told);
-    Ok(Prepared { shape, scheduler: kind, trajectory, guidance, inputs, sizes, wording, tiling, warnings })
+    Ok(Prepared {
+        shape,
+        scheduler: kind,
+        trajectory,
+        guidance,
+        inputs,
+        sizes,
+        wording,
+        tiling,
+        previews,
+        warnings,
+    })
 }

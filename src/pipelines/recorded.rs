@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::decoding::{Decoding, attempts};
+use super::VaeTiling;
+use super::decoding::{DECODE, Decoding, attempts};
 use super::frame::{Frame, Plan, recording_of};
 use super::model::{Encoded, Model};
 use crate::deepcache::Reuse;
@@ -67,6 +68,15 @@ pub(super) struct Recorded {
     pub(super) full: Recording,
     pub(super) shallow: Option<Recording>,
     pub(super) decode: Vec<Recording>,
+    /// What decodes previews.
+    pub(super) previews: Option<PreviewDecoding>,
+}
+
+/// The decode of previews.
+#[derive(Debug)]
+pub(super) struct PreviewDecoding {
+    pub(super) decoding: Decoding,
+    pub(super) recordings: Vec<Recording>,
 }
 
 /// What is ready on the device at the same time.
@@ -105,15 +115,30 @@ impl Recorded {
             }
             None => (record_uncached(&frame, model, choices)?, None, None),
         };
-        let mut smaller: VecDeque<_> = attempts(model, plan.size, plan.tiling, limit, choices)?.into();
-        let decoding = Decoding::new(model, plan.size, smaller.pop_front().flatten());
-        let decode = decoding.record(model, choices)?;
-        Ok(Self { frame, decoding, smaller, cache, encoded, text, condition, full, shallow, decode })
+        let mut smaller: VecDeque<_> =
+            attempts(&model.decoder, plan.size, plan.tiling, limit, choices)?.into();
+        let decoding = Decoding::new(&model.decoder, plan.size, smaller.pop_front().flatten());
+        let decode = decoding.record(&model.decoder, DECODE, choices)?;
+        let previews = record_previews(model, plan, limit, choices)?;
+        Ok(Self {
+            frame,
+            decoding,
+            smaller,
+            cache,
+            encoded,
+            text,
+            condition,
+            full,
+            shallow,
+            decode,
+            previews,
+        })
     }
 
     /// Those that are ready in a stage.
     pub(super) fn of(&self, stage: Stage) -> Vec<&Recording> {
-        let denoising = || [&self.condition, &self.full].into_iter().chain(&self.shallow);
+        let previews = || self.previews.iter().flat_map(|previews| &previews.recordings);
+        let denoising = || [&self.condition, &self.full].into_iter().chain(&self.shallow).chain(previews());
         match stage {
             Stage::Whole => self.text.iter().chain(denoising()).chain(&self.decode).collect(),
             Stage::Text => self.text.iter().collect(),
@@ -129,7 +154,8 @@ impl Recorded {
     /// The tensors that live as long as the run, but those of the cache.
     pub(super) fn persistent(&self) -> impl Iterator<Item = &Tensor> {
         let encoded = self.encoded.iter().flat_map(Encoded::tensors);
-        self.frame.tensors().chain(encoded).chain(self.decoding.tensors())
+        let previews = self.previews.iter().flat_map(|previews| previews.decoding.tensors());
+        self.frame.tensors().chain(encoded).chain(self.decoding.tensors()).chain(previews)
     }
 
     /// The tensors of the cache.
@@ -145,10 +171,27 @@ impl Recorded {
         choices: &Arc<Choices>,
     ) -> Result<Option<Decoding>> {
         let Some(side) = self.smaller.pop_front() else { return Ok(None) };
-        let decoding = Decoding::new(model, size, side);
-        self.decode = decoding.record(model, choices)?;
+        let decoding = Decoding::new(&model.decoder, size, side);
+        self.decode = decoding.record(&model.decoder, DECODE, choices)?;
         Ok(Some(std::mem::replace(&mut self.decoding, decoding)))
     }
+}
+
+/// The decode of previews, if a decoder makes them: whole, or in the largest tiles that can be bound.
+fn record_previews(
+    model: &Model,
+    plan: &Plan<'_>,
+    limit: u64,
+    choices: &Arc<Choices>,
+) -> Result<Option<PreviewDecoding>> {
+    let (Some(decoder), true) = (&model.preview, plan.previews.is_some_and(|wanted| wanted.are_decoded()))
+    else {
+        return Ok(None);
+    };
+    let sides = attempts(decoder, plan.size, VaeTiling::Auto, limit, choices)?;
+    let decoding = Decoding::new(decoder, plan.size, sides.first().copied().flatten());
+    let recordings = decoding.record(decoder, "preview", choices)?;
+    Ok(Some(PreviewDecoding { decoding, recordings }))
 }
 
 /// A full step: input, U-Net, guidance, the scheduler's update.

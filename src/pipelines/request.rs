@@ -1,10 +1,12 @@
 //! What a caller asks for, and what it hears meanwhile.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::deepcache::{CacheSchedule, Plan, Reuse};
 use crate::error::{Error, Result};
+use crate::image::Picture;
 use crate::pipelines::Latents;
 use crate::random::Generator;
 use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
@@ -64,6 +66,9 @@ pub struct LoadOptions {
     /// LoRAs to be added to the weights of a Stable Diffusion model, in this order. See
     /// [`DiffusionPipeline::set_loras`](super::DiffusionPipeline::set_loras), which changes them later.
     pub loras: Vec<Lora>,
+    /// A tiny autoencoder (TAESD) that decodes previews: a safetensors file, or a directory of diffusers' `AutoencoderTiny`.
+    /// Without one, previews of Stable Diffusion are as small as the latents, and coloured by a matrix.
+    pub preview_vae: Option<PathBuf>,
     /// Textual inversions: words of their own for the prompts of a Stable Diffusion model. `load_textual_inversion` of
     /// diffusers.
     pub embeddings: Vec<Embedding>,
@@ -207,6 +212,10 @@ pub struct Request {
     pub crops_coords_top_left: Option<[usize; 2]>,
     /// SDXL: height and width that the picture is said to have. Its own if `None`.
     pub target_size: Option<[usize; 2]>,
+    /// After every so many of a picture's calls of the U-Net, [`Progress::Preview`] shows what is predicted at that moment; never if
+    /// `None`. The device is waited for then; without previews nothing is read and nothing is kept for them, and the
+    /// final pictures are the same to the bit either way.
+    pub preview_every: Option<usize>,
     /// Number of pictures.
     pub count: usize,
     /// DeepCache, or every step in full.
@@ -251,6 +260,7 @@ impl Request {
             original_size: None,
             crops_coords_top_left: None,
             target_size: None,
+            preview_every: None,
             count: 1,
             cache: None,
             vae_tiling: VaeTiling::Auto,
@@ -262,7 +272,7 @@ impl Request {
 /// What a run is doing; the callback answers whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Progress {
+pub enum Progress<'a> {
     /// The run is being prepared, and the prompt encoded.
     Encoding,
     /// A U-Net call has been submitted.
@@ -273,6 +283,13 @@ pub enum Progress {
         of: usize,
         /// Whether this call recomputed the deep layers.
         full: bool,
+    },
+    /// What the run predicts after the call that was submitted last; only if [`Request::preview_every`] asks for it.
+    Preview {
+        /// The number of the picture that it is a preview of, from 0.
+        picture: usize,
+        /// As large as the picture, where a tiny autoencoder decodes it; otherwise as large as the latents.
+        preview: &'a Picture,
     },
     /// A picture is being decoded.
     Decoding {

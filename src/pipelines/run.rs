@@ -47,6 +47,7 @@ struct Programs {
     condition: Option<Program>,
     full: Option<Program>,
     shallow: Option<Program>,
+    previews: Vec<Program>,
     decode: Vec<Program>,
 }
 
@@ -61,6 +62,8 @@ impl Programs {
             found.condition = programs.next();
             found.full = programs.next();
             found.shallow = recorded.shallow.is_some().then(|| programs.next()).flatten();
+            let previews = recorded.previews.as_ref().map_or(0, |previews| previews.recordings.len());
+            found.previews = programs.by_ref().take(previews).collect();
         }
         found.decode = programs.collect();
         found
@@ -205,6 +208,22 @@ impl Run {
     pub(super) fn read_drift(&self, memory: &Memory) -> Result<Option<PendingRead>> {
         let drift = self.recorded.cache.as_ref().and_then(|cache| cache.drift.as_ref());
         drift.map(|drift| memory.read_later(&drift.sums)).transpose()
+    }
+
+    /// The model's output in the last call, `[h, w, C]`; only with previews.
+    pub(super) fn output(&self, memory: &Memory) -> Result<Vec<f32>> {
+        self.recorded.frame.output(memory)
+    }
+
+    /// Decodes a preview of a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
+    pub(super) fn preview(
+        &self,
+        sample: &[f32],
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<(u32, u32, Vec<u8>)> {
+        let previews = self.recorded.previews.as_ref().expect("a decoder for previews was recorded");
+        previews.decoding.decode(sample, &self.programs.previews, memory, executor)
     }
 
     /// The denoised sample, `[h, w, C]`, once everything submitted is done.

@@ -36,7 +36,7 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     let decoder = vae.load(site, Family::StableDiffusion)?;
     let text = OneText(TextEncoder { tokenizer, model: encoder });
     let conditioner = Conditioner::Text(Box::new(text));
-    Ok(Model { conditioner, unet, decoder, scheduler })
+    Ok(Model { conditioner, unet, decoder, preview: None, scheduler })
 }
 
 /// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for the encoders of `OpenCLIP` (those with

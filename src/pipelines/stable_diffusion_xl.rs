@@ -46,7 +46,7 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
         [TextEncoder { tokenizer, model: encoder }, TextEncoder { tokenizer: tokenizer_2, model: encoder_2 }];
     let texts = TwoTexts { encoders, zeros_for_empty };
     let conditioner = Conditioner::TwoTexts(Box::new(texts));
-    Ok(Model { conditioner, unet, decoder, scheduler })
+    Ok(Model { conditioner, unet, decoder, preview: None, scheduler })
 }
 
 /// Models that were not made for each other are found before anything is loaded.

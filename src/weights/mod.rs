@@ -39,6 +39,7 @@ pub use model_files::{ModelFiles, ModelKind, Original};
 pub use packing::Pending;
 pub use recognition::CheckpointKind;
 pub use replacements::Replacements;
+pub(crate) use replacements::vae_files;
 pub use stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
 
 use crate::error::{Error, Result};

@@ -17,10 +17,10 @@ pub struct Replacements {
     pub vae: Option<PathBuf>,
 }
 
-/// The files of a VAE; `of_model` is the configuration of the VAE that it replaces, for one that brings none.
-pub(super) fn vae_files(path: &Path, of_model: Option<PathBuf>) -> Result<NetworkFiles> {
+/// The files of a VAE that an option names; `of_model` is the configuration of the VAE that it replaces, for one that brings none.
+pub(crate) fn vae_files(option: &str, path: &Path, of_model: Option<PathBuf>) -> Result<NetworkFiles> {
     const STEM: &str = "diffusion_pytorch_model";
-    let refuse = |problem: &str| Err(Error::option("vae", format!("{} {problem}", path.display())));
+    let refuse = |problem: &str| Err(Error::option(option, format!("{} {problem}", path.display())));
     if !path.exists() {
         return refuse("does not exist");
     }

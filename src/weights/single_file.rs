@@ -63,7 +63,7 @@ impl SingleFile<'_> {
 
     fn vae(&self) -> Result<NetworkFiles> {
         if let Some(path) = &self.replacements.vae {
-            return vae_files(path, self.config("vae"));
+            return vae_files("vae", path, self.config("vae"));
         }
         if self.checkpoint.names().any(|name| name.starts_with("first_stage_model.decoder.")) {
             return Ok(self.network("vae"));

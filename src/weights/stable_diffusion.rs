@@ -165,7 +165,7 @@ impl Directory<'_> {
     fn vae(&self) -> Result<NetworkFiles> {
         let own = self.root.join("vae").join("config.json");
         match self.vae {
-            Some(path) => vae_files(path, own.is_file().then_some(own)),
+            Some(path) => vae_files("vae", path, own.is_file().then_some(own)),
             None => self.network("vae", "diffusion_pytorch_model"),
         }
     }

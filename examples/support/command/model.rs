@@ -27,9 +27,14 @@ pub(crate) struct ModelOptions {
     #[arg(skip)]
     found: OnceCell<PathBuf>,
 
-    /// Another VAE: a .safetensors file, or a directory with one.
+    /// Another VAE, or a tiny autoencoder (TAESD): a .safetensors file, or a directory with one.
     #[arg(long, value_name = "PATH")]
     pub(crate) vae: Option<PathBuf>,
+
+    /// A tiny autoencoder (TAESD) that decodes previews: a .safetensors file, or a directory with one. Without it they are
+    /// as small as the latents.
+    #[arg(long, value_name = "PATH", help_heading = "Previews")]
+    preview_vae: Option<PathBuf>,
 
     /// For Stable Diffusion in one file of an unusual shape: a diffusers directory, which needs no weights, with its
     /// configuration.
@@ -92,7 +97,8 @@ impl ModelOptions {
         let loras = self.lora.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (device, replacements) = (self.device.clone(), self.replacements());
         let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-        Ok(LoadOptions { device, storage, replacements, loras, embeddings, low_memory: self.low_memory })
+        let (preview_vae, low_memory) = (self.preview_vae.clone(), self.low_memory);
+        Ok(LoadOptions { device, storage, replacements, loras, embeddings, preview_vae, low_memory })
     }
 
     /// What the model makes pictures from, told from its files.
