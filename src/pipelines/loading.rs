@@ -151,7 +151,7 @@ pub(super) fn open_model(
                 VqDecoder::load(vq_config, file, loader)
             })?;
             let (conditioner, decoder) = (Conditioner::Nothing, Decoder::Vq(Box::new(vq)));
-            Model { conditioner, unet, decoder, scheduler }
+            Model { conditioner, unet, decoder, encoder: None, scheduler }
         }
         ModelFiles::Pixels { unet, scheduler } => {
             let config = UNetConfig::from_file(&unet.config)?;
@@ -160,7 +160,13 @@ pub(super) fn open_model(
             let scheduler = SchedulerConfig::from_file(scheduler)?;
             let unet =
                 site.component(Part::Network, unet, "unet", |file, loader| UNet::load(config, file, loader))?;
-            Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler }
+            Model {
+                conditioner: Conditioner::Nothing,
+                unet,
+                decoder: Decoder::Pixels,
+                encoder: None,
+                scheduler,
+            }
         }
         ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
         ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
@@ -278,7 +284,7 @@ impl Site<'_> {
         let scheduler =
             SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
         let decoder = Decoder::Vq(Box::new(vq));
-        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, scheduler })
+        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, encoder: None, scheduler })
     }
 
     fn original_ddpm(&mut self, files: &Original) -> Result<Model> {
@@ -292,7 +298,13 @@ impl Site<'_> {
         let unet = self
             .network(Part::Network, renamed, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
         let scheduler = SchedulerConfig::original_ddpm(config.beta_start, config.beta_end, config.timesteps)?;
-        Ok(Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler })
+        Ok(Model {
+            conditioner: Conditioner::Nothing,
+            unet,
+            decoder: Decoder::Pixels,
+            encoder: None,
+            scheduler,
+        })
     }
 }
 

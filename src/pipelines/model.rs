@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::models::latent_diffusion::ClassEmbedder;
 use crate::models::unet::{Context, UNet};
-use crate::models::vae::VaeDecoder;
+use crate::models::vae::{VaeDecoder, VaeEncoder};
 use crate::models::vq::VqDecoder;
 use crate::schedulers::SchedulerConfig;
 use crate::tensor::{ElementType, Tensor};
@@ -19,7 +19,26 @@ pub(super) struct Model {
     pub(super) conditioner: Conditioner,
     pub(super) unet: UNet,
     pub(super) decoder: Decoder,
+    /// What makes latents of pictures; its weights are on the device only while it does.
+    pub(super) encoder: Option<Box<VaeEncoder>>,
     pub(super) scheduler: SchedulerConfig,
+}
+
+impl Model {
+    /// Channels of the sample.
+    pub(super) fn latent_channels(&self) -> usize {
+        self.unet.config().out_channels
+    }
+
+    /// Channels that the U-Net reads beside the sample.
+    pub(super) fn channels_beside(&self) -> usize {
+        self.unet.config().in_channels.saturating_sub(self.latent_channels())
+    }
+
+    /// Whether the U-Net reads a mask and a masked picture's latents beside the sample.
+    pub(super) fn reads_mask(&self) -> bool {
+        self.channels_beside() > 0
+    }
 }
 
 /// The values of a condition's inputs: ids of prompts or classes, and places.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::unet::{UNet, UNetConfig};
-use crate::models::vae::{VaeConfig, VaeDecoder};
+use crate::models::vae::{VaeConfig, VaeDecoder, VaeEncoder};
 use crate::schedulers::SchedulerConfig;
 use crate::tensor::ElementType;
 use crate::tokenizer::ClipTokenizer;
@@ -35,10 +35,13 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     ])?;
     let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
+    let element = site.element;
+    let encoder_of_vae = load_encoder(&vae, site, element)?;
     let vae = vae.load(site, Part::Decoder, "vae", VaeDecoder::load)?;
     let text = OneText(TextEncoder { tokenizer, model: encoder });
     let conditioner = Conditioner::Text(Box::new(text));
-    Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+    let decoder = Decoder::Vae(Box::new(vae));
+    Ok(Model { conditioner, unet, decoder, encoder: encoder_of_vae, scheduler })
 }
 
 /// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for the encoders of `OpenCLIP` (those with
@@ -147,13 +150,36 @@ impl<C> Opened<C> {
     }
 }
 
-/// Loads the decoder of SDXL: in 32 bits where its config says that it overflows 16.
-pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>) -> Result<VaeDecoder> {
+/// Loads the encoder of a VAE, if its files have one.
+fn load_encoder(
+    vae: &Opened<VaeConfig>,
+    site: &mut Site<'_>,
+    element: ElementType,
+) -> Result<Option<Box<VaeEncoder>>> {
     let Opened { checkpoint, config } = vae;
-    let element = if config.force_upcast { ElementType::F32 } else { site.element };
-    site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
+    if !checkpoint.names().any(|name| name.starts_with("encoder.")) {
+        return Ok(None);
+    }
+    let config = config.clone();
+    let encoder =
+        site.network_as(Part::Encoder, checkpoint.again(), "vae_encoder", element, |file, loader| {
+            VaeEncoder::load(config, file, loader)
+        })?;
+    Ok(Some(Box::new(encoder)))
+}
+
+/// Loads the VAE of SDXL: in 32 bits where its config says that it overflows 16.
+pub(super) fn load_xl_vae(
+    vae: Opened<VaeConfig>,
+    site: &mut Site<'_>,
+) -> Result<(Option<Box<VaeEncoder>>, VaeDecoder)> {
+    let element = if vae.config.force_upcast { ElementType::F32 } else { site.element };
+    let encoder = load_encoder(&vae, site, element)?;
+    let Opened { checkpoint, config } = vae;
+    let decoder = site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
         VaeDecoder::load(config, file, loader)
-    })
+    })?;
+    Ok((encoder, decoder))
 }
 
 /// Models that were not made for each other are found before anything is loaded.
@@ -177,14 +203,18 @@ fn check_fit(
     expect_tokenizer(&files.text_encoder, tokenizer, clip)
 }
 
-/// A U-Net must make what it reads, and the decoder must read that.
+/// A U-Net must make what it reads, and the decoder must read that; one for inpainting also reads a mask and the latents
+/// of a masked picture.
 pub(super) fn expect_channels(files: &NetworkFiles, unet: &UNetConfig, vae: &VaeConfig) -> Result<()> {
-    if unet.in_channels == vae.latent_channels && unet.out_channels == vae.latent_channels {
+    let latents = vae.latent_channels;
+    if [latents, 2 * latents + 1].contains(&unet.in_channels) && unet.out_channels == latents {
         return Ok(());
     }
     let problem = format!(
-        "found {} in and {} out, expected the VAE's {} latent channels",
-        unet.in_channels, unet.out_channels, vae.latent_channels
+        "found {} in and {} out, expected the VAE's {latents} latent channels, or {} in for inpainting",
+        unet.in_channels,
+        unet.out_channels,
+        2 * latents + 1
     );
     Err(blame(files, "in_channels", problem))
 }
