@@ -7,7 +7,7 @@ use super::model::{Decoder, Model};
 use super::residency::Part;
 use crate::error::{Error, Result};
 use crate::models::tiny_autoencoder::{TinyAutoencoderConfig, TinyDecoder};
-use crate::models::vae::{VaeConfig, VaeDecoder};
+use crate::models::vae::{VaeConfig, VaeDecoder, VaeEncoder};
 use crate::tensor::ElementType;
 use crate::weights::{Checkpoint, NetworkFiles, vae_files};
 
@@ -62,26 +62,50 @@ impl OpenedDecoder {
         }
     }
 
-    /// Builds the decoder. That of SDXL is in 32 bits where its config says that it overflows 16.
-    pub(super) fn load(self, site: &mut Site<'_>, family: Family) -> Result<Decoder> {
+    /// Builds the encoder of a VAE, if its files have one, and the decoder. That of SDXL is in 32 bits where its config
+    /// says that it overflows 16. Of a tiny autoencoder there is the decoder only.
+    pub(super) fn load(
+        self,
+        site: &mut Site<'_>,
+        family: Family,
+    ) -> Result<(Option<Box<VaeEncoder>>, Decoder)> {
         let Self { checkpoint, config } = self;
         match config {
             Config::Vae(config) => {
                 let upcast = family == Family::Xl && config.force_upcast;
                 let element = if upcast { ElementType::F32 } else { site.element };
+                let encoder = load_encoder(&checkpoint, &config, site, element)?;
                 let vae = site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
                     VaeDecoder::load(config, file, loader)
                 })?;
-                Ok(Decoder::Vae(Box::new(vae)))
+                Ok((encoder, Decoder::Vae(Box::new(vae))))
             }
             Config::Tiny(config) => {
                 let vae = site.network(Part::Decoder, checkpoint, "vae", |file, loader| {
                     TinyDecoder::load(config, file, loader)
                 })?;
-                Ok(Decoder::Tiny(Box::new(vae)))
+                Ok((None, Decoder::Tiny(Box::new(vae))))
             }
         }
     }
+}
+
+/// Loads the encoder of a VAE, if its files have one.
+fn load_encoder(
+    checkpoint: &Checkpoint,
+    config: &VaeConfig,
+    site: &mut Site<'_>,
+    element: ElementType,
+) -> Result<Option<Box<VaeEncoder>>> {
+    if !checkpoint.names().any(|name| name.starts_with("encoder.")) {
+        return Ok(None);
+    }
+    let config = config.clone();
+    let encoder =
+        site.network_as(Part::Encoder, checkpoint.again(), "vae_encoder", element, |file, loader| {
+            VaeEncoder::load(config, file, loader)
+        })?;
+    Ok(Some(Box::new(encoder)))
 }
 
 /// Loads the tiny autoencoder that decodes previews of a model.

@@ -5,6 +5,7 @@ use super::model::{Conditioner, Decoder, Inputs, Model};
 use super::wording::Wording;
 use super::{Condition, Request};
 use crate::error::{Error, Result};
+use crate::image::Picture;
 use crate::kernels::MOST_PIXELS;
 use crate::kernels::guidance::GuidanceConfig;
 use crate::models::unet::SIZES;
@@ -28,8 +29,8 @@ pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4
     let step = side_step(model);
     if let Some(latents) = &request.latents {
         let [count, channels, height, width] = latents.shape();
-        if channels != unet.in_channels {
-            let problem = format!("have {channels} channels, this model needs {}", unet.in_channels);
+        if channels != model.latent_channels() {
+            let problem = format!("have {channels} channels, this model needs {}", model.latent_channels());
             return Err(Error::option("latents", problem));
         }
         check_count(count)?;
@@ -52,7 +53,16 @@ pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4
         return Ok(latents.shape());
     }
     check_count(request.count)?;
-    let [own_height, own_width] = unet.sample_size.unwrap_or(USUAL_SAMPLE).map(|extent| extent * factor);
+    let [own_height, own_width] = match &request.image {
+        // As large as fits into the image.
+        Some(image) => image.size().map(|side| side - side % step),
+        None => unet.sample_size.unwrap_or(USUAL_SAMPLE).map(|extent| extent * factor),
+    };
+    if own_height == 0 || own_width == 0 {
+        let [height, width] = request.image.as_ref().map(Picture::size).unwrap_or_default();
+        let problem = format!("has {width}x{height} pixels, expected at least {step} on each side");
+        return Err(Error::option("image", problem));
+    }
     let side = |option: &str, wanted: Option<usize>, own: usize| {
         let side = wanted.unwrap_or(own);
         if side == 0 || !side.is_multiple_of(step) || side > LONGEST_SIDE {
@@ -64,7 +74,7 @@ pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4
     let height = side("height", request.height, own_height)?;
     let width = side("width", request.width, own_width)?;
     check_pixels(height * factor, width * factor)?;
-    Ok([request.count, unet.in_channels, height, width])
+    Ok([request.count, model.latent_channels(), height, width])
 }
 
 /// What the sides of a picture are multiples of. A U-Net that pads its downsamplers on one side only makes half of

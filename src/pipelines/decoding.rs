@@ -3,23 +3,22 @@
 use std::sync::Arc;
 
 use super::VaeTiling;
+use super::encoding::{bytes_of, floats_of};
 use super::frame::recording_of;
 use super::model::Decoder;
+use super::tiles::attempts_of;
 use crate::error::{Error, Result};
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
 use crate::gpu::{Executor, Memory, Program};
 use crate::kernels::pixels::pixels;
-use crate::models::vae::tiling::{TILE_STEP, Tiles};
+use crate::models::vae::tiling::Tiles;
 use crate::tensor::{ElementType, Tensor};
-
-/// Smaller tiles are nothing but seams.
-const SMALLEST_SIDE: usize = 2 * TILE_STEP;
 
 /// The name of the recordings that make pictures.
 pub(super) const DECODE: &str = "decode";
 
-/// What helps where the decoder is too large and must not be cut.
+/// What helps where the VAE is too large and must not be cut.
 const ADVICE: &str = "use --vae-tiling auto (VaeTiling::Auto), a smaller picture, or 16-bit storage";
 
 /// The tensors of a decode, and where its tiles lie.
@@ -63,50 +62,19 @@ pub(super) fn attempts(
             VaeTiling::Auto | VaeTiling::Never => Ok(vec![None]),
         };
     };
-    let longest = size[0].max(size[1]);
-    let fits = |side: Option<usize>| -> Result<bool> {
+    attempts_of(size, usual_side, tiling, |side| {
         let piece = side.map_or(size, |side| size.map(|extent| extent.min(side)));
         let (piece, tiled) = (Piece::new(decoder, piece, side.is_some()), side.is_some());
-        Ok(largest_binding(&[&piece.record(decoder, tiled, recording_of(DECODE, choices))?])
-            .is_none_or(|(_, bytes)| bytes <= limit))
-    };
-    let (first, whole) = match tiling {
-        VaeTiling::Never => return Ok(vec![None]),
-        VaeTiling::Always if longest <= usual_side => return Ok(vec![None]),
-        VaeTiling::Always => (usual_side, false),
-        VaeTiling::Auto => (longest - 1, fits(None)?),
-    };
-    let mut attempts = if whole { vec![None] } else { Vec::new() };
-    // The largest side that can be bound, of those that are multiples of four.
-    let (mut low, mut high) = (SMALLEST_SIDE.min(first) / TILE_STEP, first / TILE_STEP);
-    while low < high {
-        let middle = (low + high).div_ceil(2);
-        if fits(Some(middle * TILE_STEP))? {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    let mut side = low * TILE_STEP;
-    // A picture of fewer latents than a tile is not cut; and what does not fit in the smallest tile does not fit.
-    if side > 0 && fits(Some(side))? {
-        attempts.push(Some(side));
-        while tiling == VaeTiling::Auto && side >= 2 * SMALLEST_SIDE {
-            side = side / 2 / TILE_STEP * TILE_STEP;
-            attempts.push(Some(side));
-        }
-    }
-    if attempts.is_empty() {
-        attempts.push((tiling == VaeTiling::Always).then_some(first));
-    }
-    Ok(attempts)
+        let recording = piece.record(decoder, tiled, recording_of(DECODE, choices))?;
+        Ok(largest_binding(&[&recording]).is_none_or(|(_, bytes)| bytes <= limit))
+    })
 }
 
-/// An error about a decode that is too large, with what helps where tiles were forbidden.
+/// An error about a decode or encode that is too large, with what helps where tiles were forbidden.
 pub(super) fn advise(error: Error, tiling: VaeTiling) -> Error {
     match error {
         Error::Limit { what, needed, limit, .. }
-            if tiling == VaeTiling::Never && what.starts_with("decode/") =>
+            if tiling == VaeTiling::Never && (what.starts_with("decode/") || what.starts_with("encode/")) =>
         {
             Error::Limit { what, needed, limit, advice: ADVICE }
         }
@@ -162,16 +130,11 @@ impl Decoding {
             let rgb = packed.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
             return Ok((width, height, rgb));
         };
-        let picture = tiles.join(|tile| {
+        let picture = tiles.join(3, |tile| {
             let place = |piece: &Piece| piece.size == tile.size;
             let piece = self.pieces.iter().position(place).expect("a piece for every size of a tile");
             let bytes = play(piece, &tiles.cut(sample, tile))?;
-            Ok::<_, Error>(match self.pieces[piece].output.element() {
-                ElementType::F16 => {
-                    bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes).iter().map(|v| v.to_f32()).collect()
-                }
-                _ => bytemuck::pod_collect_to_vec(&bytes),
-            })
+            Ok::<_, Error>(floats_of(&bytes, self.pieces[piece].output.element()))
         })?;
         Ok((width, height, picture.into_iter().map(byte).collect()))
     }
@@ -210,13 +173,7 @@ impl Piece {
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Vec<u8>> {
-        let bytes = match self.sample.element() {
-            ElementType::F16 => {
-                sample.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()
-            }
-            _ => bytemuck::cast_slice(sample).to_vec(),
-        };
-        memory.write(&self.sample, 0, &bytes)?;
+        memory.write(&self.sample, 0, &bytes_of(sample, self.sample.element()))?;
         executor.play(program)?;
         memory.read(&self.output)
     }

@@ -11,6 +11,7 @@ use super::model::Model;
 use super::prepared::{Prepared, prepare};
 use super::residency::ModelWeights;
 use super::run::Run;
+use super::source::{Masking, Source};
 use super::statistics::{Played, StepKind, Times};
 use super::{Latents, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
@@ -154,18 +155,16 @@ impl DiffusionPipeline {
         let plan = prepared.plan(self.storage, self.weights.are_staged());
         let kept = cache.as_ref().map(CacheRun::plan);
         let compiled = self.executor.compile_seconds();
-        let mut run = Run::prepare(&plan, kept, self)?;
+        let pictures = prepared.source.as_ref().map(Source::pictures).unwrap_or_default();
+        let mut run = Run::prepare(&plan, kept, &pictures, self)?;
         let compile = self.executor.compile_seconds() - compiled;
         // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
         let mut source = request.generator.seeded(request.seed);
-        let noise = match &request.latents {
-            Some(latents) => Ok(latents.clone()),
-            None => Latents::new(prepared.shape, source.normal(prepared.shape.iter().product())),
-        };
-        let outcome = noise.and_then(|noise| {
+        let drawn = Drawn::new(&self.model, &run, &prepared, request.latents.as_ref(), &mut source);
+        let outcome = drawn.and_then(|drawn| {
             let mut play =
                 Play { pipeline: self, run: &mut run, prepared: &prepared, plan: &plan, started, compile };
-            play.all(&mut cache, &noise, source, &mut progress)
+            play.all(&mut cache, &drawn, source, &mut progress)
         });
         run.release(&mut self.memory);
         drop(run);
@@ -198,6 +197,70 @@ pub(super) fn storage(
     }
 }
 
+/// What the generator of a run draws before its first call, in the order of diffusers' pipelines.
+#[derive(Debug)]
+struct Drawn {
+    /// `[N, C, h, w]`.
+    noise: Latents,
+    /// The latents of the picture that the run starts from, `[1, C, h, w]`.
+    clean: Option<Latents>,
+    /// Those of the picture without what is drawn anew, `[1, C, h, w]`.
+    masked: Option<Latents>,
+}
+
+impl Drawn {
+    fn new(
+        model: &Model,
+        run: &Run,
+        prepared: &Prepared,
+        noise: Option<&Latents>,
+        generator: &mut NoiseSource,
+    ) -> Result<Self> {
+        let count = prepared.shape.iter().product();
+        let of_one = prepared.shape[1..].iter().product();
+        let latents = |picture: usize, generator: &mut NoiseSource| {
+            run.latents(picture, &generator.normal(of_one), model.decoder.scaling_factor())
+        };
+        let source = prepared.source.as_ref();
+        let whole = source.is_some_and(Source::encodes_whole);
+        let clean = if whole { Some(latents(0, generator)?) } else { None };
+        let noise = match noise {
+            Some(noise) => noise.clone(),
+            None => Latents::new(prepared.shape, generator.normal(count))?,
+        };
+        let masked = match source.map_or(Masking::None, |source| source.masking) {
+            Masking::None => None,
+            Masking::Read => Some(latents(usize::from(whole), generator)?),
+            Masking::Blend => {
+                // diffusers also encodes the masked picture, and does nothing with it; what later calls draw depends on
+                // that.
+                generator.normal(of_one);
+                None
+            }
+        };
+        Ok(Self { noise, clean, masked })
+    }
+
+    /// The first sample of a picture, `[h, w, C]`.
+    fn sample(&self, picture: usize, prepared: &Prepared) -> Vec<f32> {
+        let noise = self.noise.channels_last(picture);
+        let trajectory = &prepared.trajectory;
+        let starts_from_noise = prepared.source.as_ref().is_none_or(|source| source.starts_from_noise);
+        #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
+        let [sigma, signal, deviation] = {
+            let level = trajectory.noise_levels[0];
+            [trajectory.initial_sigma as f32, level.signal as f32, level.noise as f32]
+        };
+        match &self.clean {
+            Some(clean) if !starts_from_noise => {
+                let pairs = clean.channels_last(0).into_iter().zip(noise);
+                pairs.map(|(clean, noise)| signal * clean + deviation * noise).collect()
+            }
+            _ => noise.into_iter().map(|value| value * sigma).collect(),
+        }
+    }
+}
+
 /// The plays of one run.
 struct Play<'a> {
     pipeline: &'a mut DiffusionPipeline,
@@ -214,7 +277,7 @@ impl Play<'_> {
     fn all(
         &mut self,
         cache: &mut Option<CacheRun>,
-        noise: &Latents,
+        drawn: &Drawn,
         mut source: NoiseSource,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(Vec<Picture>, Latents, Statistics)> {
@@ -226,6 +289,7 @@ impl Play<'_> {
         self.encode(0)?;
         let encode = asked.elapsed().as_secs_f64();
 
+        let noise = &drawn.noise;
         let [count, channels, height, width] = noise.shape();
         let steps = count * trajectory.calls.len();
         // Drawn for all pictures at once, call after call, as diffusers does.
@@ -237,6 +301,10 @@ impl Play<'_> {
                 None
             });
         }
+        if let Some(source) = &prepared.source {
+            let masked = drawn.masked.as_ref().map(|latents| latents.channels_last(0));
+            self.run.write_mask(source.mask(), masked.as_deref(), &mut self.pipeline.memory)?;
+        }
         let started = Instant::now();
         let mut finals = Vec::with_capacity(count);
         let mut played = Vec::with_capacity(steps);
@@ -244,10 +312,12 @@ impl Play<'_> {
             if picture > 0 && prepared.inputs.len() > 1 {
                 self.encode(picture)?;
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
-            let sigma = trajectory.initial_sigma as f32;
-            let sample: Vec<f32> = noise.channels_last(picture).iter().map(|value| value * sigma).collect();
+            let sample = drawn.sample(picture, prepared);
             self.run.start(&sample, &mut self.pipeline.memory)?;
+            if let Some(clean) = &drawn.clean {
+                let (clean, noise) = (clean.channels_last(0), noise.channels_last(picture));
+                self.run.write_outside(&clean, &noise, &mut self.pipeline.memory)?;
+            }
             let first = played.len();
             if let Some(cache) = cache {
                 cache.start();

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gpu::Memory;
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::Recording;
+use crate::kernels::blend_outside::blend_outside;
 use crate::kernels::dynamic_threshold::dynamic_threshold;
 use crate::kernels::guidance::{GuidanceConfig, guidance};
 use crate::kernels::scale_model_input::scale_model_input;
@@ -14,6 +15,7 @@ use crate::models::unet::{Conditioning, Context, SIZES};
 use crate::pipelines::VaeTiling;
 use crate::pipelines::model::{Encoded, Model};
 use crate::pipelines::previews::Previews;
+use crate::pipelines::source::Masking;
 use crate::pipelines::table::{row_length, rows};
 use crate::pipelines::wording::Wording;
 use crate::schedulers::{Limit, Trajectory};
@@ -34,6 +36,9 @@ pub(super) struct Plan<'a> {
     /// Whether only the weights that are needed are on the device.
     pub(super) staged: bool,
     pub(super) wording: Wording,
+    /// Whether pictures are encoded before anything else.
+    pub(super) encodes: bool,
+    pub(super) masking: Masking,
 }
 
 /// How a run follows its condition.
@@ -98,12 +103,34 @@ pub(super) struct Frame {
     guidance: Guidance,
     /// Ratio and largest bound of dynamic thresholding.
     quantile: Option<[f32; 2]>,
+    /// What the U-Net reads beside the sample, `[1, h, w, E]`: a mask, and the latents of a masked picture.
+    beside: Option<Tensor>,
+    outside: Option<Outside>,
+}
+
+/// What is put back where a mask leaves the picture alone.
+#[derive(Debug)]
+struct Outside {
+    /// The latents of the picture, `[1, h, w, C]`.
+    clean: Tensor,
+    /// The noise that was added to them, `[1, h, w, C]`.
+    noise: Tensor,
+    /// `[1, h, w, 1]`.
+    mask: Tensor,
+    /// Weights of latents and noise after each call, `[S, 2]`.
+    levels: Tensor,
+}
+
+impl Outside {
+    fn tensors(&self) -> [&Tensor; 4] {
+        [&self.clean, &self.noise, &self.mask, &self.levels]
+    }
 }
 
 impl Frame {
     pub(super) fn new(model: &Model, plan: &Plan<'_>) -> Self {
         let copies = plan.guidance.copies();
-        let channels = model.unet.config().in_channels;
+        let channels = model.latent_channels();
         let [height, width] = plan.size;
         let trajectory = plan.trajectory;
         let shape = [1, height, width, channels];
@@ -112,6 +139,7 @@ impl Frame {
         let tokens = model.conditioner.tokens(&plan.wording);
         let planes = [1 + trajectory.history, height * width * channels];
         let row = row_length(trajectory);
+        let external = |name: &str, shape: &[usize]| Tensor::external(name, shape, ElementType::F32);
         Self {
             shape,
             copies,
@@ -126,13 +154,23 @@ impl Frame {
             output: plan.previews.map(|_| Tensor::external("output", shape, ElementType::F32)),
             guidance: plan.guidance,
             quantile: quantile(trajectory),
+            beside: (plan.masking == Masking::Read)
+                .then(|| external("beside", &[1, height, width, model.channels_beside()])),
+            outside: (plan.masking == Masking::Blend).then(|| Outside {
+                clean: external("clean_latents", &shape),
+                noise: external("added_noise", &shape),
+                mask: external("mask", &[1, height, width, 1]),
+                levels: external("noise_levels", &[calls, 2]),
+            }),
         }
     }
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let own = [&self.state, &self.table];
-        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.output).chain(&self.inputs)
+        let masking = self.beside.iter().chain(self.outside.iter().flat_map(Outside::tensors));
+        let calls = self.noise.iter().chain(&self.output);
+        self.conditioning.tensors().chain(own).chain(calls).chain(&self.inputs).chain(masking)
     }
 
     /// The tables and inputs of sampler and condition.
@@ -174,11 +212,11 @@ impl Frame {
         Ok(recording)
     }
 
-    /// Records the sample as the U-Net wants it: `[copies, h, w, C]`.
+    /// Records the sample as the U-Net wants it: `[copies, h, w, C]`, or with more channels beside it.
     pub(super) fn record_input(&self, recording: &mut Recording) -> Result<Tensor> {
         let recording = &mut recording.scope("scheduler");
-        let step = self.conditioning.step();
-        scale_model_input(recording, &self.state, &self.table, step, self.shape, self.copies, self.element)
+        let own = [&self.state, &self.table, self.conditioning.step()];
+        scale_model_input(recording, own, self.beside.as_ref(), self.shape, self.copies, self.element)
     }
 
     /// Records guidance: a prediction `[copies, h, w, C]` to the model's output `[1, h, w, C]`, f32.
@@ -198,7 +236,13 @@ impl Frame {
             Some(limits) => Some(dynamic_threshold(recording, state, output, table, step, limits)?), // [1]
             None => None,
         };
-        scheduler_step(recording, state, output, [self.noise.as_ref(), threshold.as_ref()], table, step)
+        scheduler_step(recording, state, output, [self.noise.as_ref(), threshold.as_ref()], table, step)?;
+        match &self.outside {
+            Some(Outside { clean, noise, mask, levels }) => {
+                blend_outside(recording, state, [clean, noise, mask], levels, step)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes what is constant over the run.
@@ -221,7 +265,35 @@ impl Frame {
             memory.write(scales, 0, bytemuck::cast_slice(&values))?;
             memory.write(frequencies, 0, bytemuck::cast_slice(&model.unet.guidance_frequencies()))?;
         }
+        if let Some(outside) = &self.outside {
+            let after = trajectory.noise_levels.iter().skip(1).flat_map(|level| [level.signal, level.noise]);
+            // The picture itself after the last call.
+            let levels: Vec<f64> = after.chain([1.0, 0.0]).collect();
+            memory.write(&outside.levels, 0, bytemuck::cast_slice(&floats(&levels)))?;
+        }
         memory.write(&self.table, 0, bytemuck::cast_slice(&rows(trajectory)))
+    }
+
+    /// Writes a mask `[h, w]`, and what belongs to it: the latents `[h, w, C]` of the masked picture where the U-Net
+    /// reads them.
+    pub(super) fn write_mask(&self, mask: &[f32], masked: Option<&[f32]>, memory: &mut Memory) -> Result<()> {
+        if let (Some(beside), Some(masked)) = (&self.beside, masked) {
+            let pixels = mask.iter().zip(masked.chunks_exact(self.shape[3]));
+            let values: Vec<f32> =
+                pixels.flat_map(|(mask, latents)| [mask].into_iter().chain(latents)).copied().collect();
+            memory.write(beside, 0, bytemuck::cast_slice(&values))?;
+        }
+        match &self.outside {
+            Some(outside) => memory.write(&outside.mask, 0, bytemuck::cast_slice(mask)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is put back outside of the mask: latents and noise of one picture, `[h, w, C]` each.
+    pub(super) fn write_outside(&self, clean: &[f32], noise: &[f32], memory: &mut Memory) -> Result<()> {
+        let Some(outside) = &self.outside else { return Ok(()) };
+        memory.write(&outside.clean, 0, bytemuck::cast_slice(clean))?;
+        memory.write(&outside.noise, 0, bytemuck::cast_slice(noise))
     }
 
     /// Writes the inputs of a condition.

@@ -152,7 +152,7 @@ pub(super) fn open_model(
                 VqDecoder::load(vq_config, file, loader)
             })?;
             let (conditioner, decoder) = (Conditioner::Nothing, Decoder::Vq(Box::new(vq)));
-            Model { conditioner, unet, decoder, preview: None, scheduler }
+            Model { conditioner, unet, decoder, encoder: None, preview: None, scheduler }
         }
         ModelFiles::Pixels { unet, scheduler } => {
             let config = UNetConfig::from_file(&unet.config)?;
@@ -282,7 +282,8 @@ impl Site<'_> {
         let scheduler =
             SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
         let decoder = Decoder::Vq(Box::new(vq));
-        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, preview: None, scheduler })
+        let conditioner = Conditioner::Classes(embedder);
+        Ok(Model { conditioner, unet, decoder, encoder: None, preview: None, scheduler })
     }
 
     fn original_ddpm(&mut self, files: &Original) -> Result<Model> {

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::cache::CacheRun;
 use super::diffusion::storage;
+use super::encoding::Encoding;
 use super::loading::{Opened, open_model};
 use super::model::Model;
 use super::prepared::prepare;
 use super::recorded::{Recorded, Stage};
-use super::residency::Stored;
+use super::residency::{Part, Stored};
 use super::run::Footprint;
 use super::{DiffusionPipeline, LoadOptions, Request, StorageType};
 use crate::deepcache::ProfileSubject;
@@ -63,7 +64,8 @@ pub struct NetworkMemory {
 /// What is on the device at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StageMemory {
-    /// `run` where there is one stage only; `text`, `denoising` and `decoding` with low memory.
+    /// `run`; with low memory, `text`, `denoising` and `decoding` instead; before them `encoding`, where the run starts
+    /// from a picture.
     pub name: &'static str,
     /// Bytes of weights.
     pub weights: u64,
@@ -108,6 +110,8 @@ pub struct MemoryPlan {
     pub tables: u64,
     /// The side of the tiles that pictures are decoded in, in latents; `None` where they are decoded whole.
     pub vae_tile: Option<usize>,
+    /// The same of the tiles that a picture is encoded in.
+    pub vae_encoder_tile: Option<usize>,
     /// The largest tensor that is bound, by the command that binds it, and its bytes.
     pub largest_binding: (String, u64),
     /// The largest that the device binds.
@@ -153,6 +157,12 @@ impl fmt::Display for MemoryPlan {
         row(f, "peak", self.peak())?;
         let tiles = self.vae_tile.map_or("whole".to_owned(), |side| format!("in tiles of {side} latents"));
         writeln!(f, "decoded {tiles}")?;
+        if self.stages.iter().any(|stage| stage.name == "encoding") {
+            let tiles = self
+                .vae_encoder_tile
+                .map_or("whole".to_owned(), |side| format!("in tiles of {side} latents"));
+            writeln!(f, "encoded {tiles}")?;
+        }
         let (name, bytes) = &self.largest_binding;
         write!(
             f,
@@ -265,18 +275,23 @@ fn plan_of(
     let kept = cache.as_ref().map(CacheRun::plan);
     let plan = prepared.plan(storage, staged);
     let recorded = Recorded::new(model, &plan, kept, target.binding_limit, &target.choices)?;
-    let stages: &[(Stage, &'static str)] = match (staged, &recorded.text) {
-        (false, _) => &[(Stage::Whole, "run")],
+    let mut all: Vec<(Stage, &'static str)> = match (staged, &recorded.text) {
+        (false, _) => vec![(Stage::Whole, "run")],
         (true, Some(_)) => {
-            &[(Stage::Text, "text"), (Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")]
+            vec![(Stage::Text, "text"), (Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")]
         }
-        (true, None) => &[(Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")],
+        (true, None) => vec![(Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")],
     };
+    if recorded.encoding.is_some() {
+        all.insert(0, (Stage::Encoding, "encoding"));
+    }
+    let networks =
+        || networks.iter().filter(|network| network.part != Part::Encoder || recorded.encoding.is_some());
     let persistent = allocated_bytes(recorded.persistent());
     let cache = allocated_bytes(recorded.kept());
-    let stages = stages.iter().map(|&(stage, name)| {
+    let stages = all.iter().map(|&(stage, name)| {
         let slots = plan_slots(&recorded.of(stage), PlanMode::Shared);
-        let read = networks.iter().filter(|network| stage.reads(network.part));
+        let read = networks().filter(|network| stage.holds(network.part, staged));
         let (activations, largest_live) = (slots.bytes(), slots.largest_live_set);
         let weights = read.map(Stored::bytes).sum();
         StageMemory { name, weights, activations, largest_live, persistent, cache }
@@ -285,13 +300,13 @@ fn plan_of(
     Ok(MemoryPlan {
         device: target.name.clone(),
         dtype: storage.to_string(),
-        networks: networks
-            .iter()
+        networks: networks()
             .map(|network| NetworkMemory { name: name(network), bytes: network.bytes() })
             .collect(),
         stages: stages.collect(),
         tables: allocated_bytes(recorded.frame.tables()),
         vae_tile: recorded.decoding.side(),
+        vae_encoder_tile: recorded.encoding.as_ref().and_then(Encoding::side),
         largest_binding: largest_binding(&recorded.recordings()).unwrap_or_default(),
         binding_limit: target.binding_limit,
     })

@@ -8,7 +8,7 @@ use crate::gpu::recording::Recording;
 use crate::models::latent_diffusion::ClassEmbedder;
 use crate::models::tiny_autoencoder::TinyDecoder;
 use crate::models::unet::{Context, UNet};
-use crate::models::vae::VaeDecoder;
+use crate::models::vae::{VaeDecoder, VaeEncoder};
 use crate::models::vq::VqDecoder;
 use crate::schedulers::SchedulerConfig;
 use crate::tensor::{ElementType, Tensor};
@@ -22,6 +22,8 @@ pub(super) struct Model {
     pub(super) decoder: Decoder,
     /// What makes small pictures of what is predicted meanwhile.
     pub(super) preview: Option<Decoder>,
+    /// What makes latents of pictures; its weights are on the device only while it does.
+    pub(super) encoder: Option<Box<VaeEncoder>>,
     pub(super) scheduler: SchedulerConfig,
 }
 
@@ -29,7 +31,23 @@ impl Model {
     /// A U-Net that makes pictures of nothing but noise.
     pub(super) fn of_pixels(unet: UNet, scheduler: SchedulerConfig) -> Self {
         let decoder = Decoder::Pixels { channels: unet.config().in_channels };
-        Self { conditioner: Conditioner::Nothing, unet, decoder, preview: None, scheduler }
+        let conditioner = Conditioner::Nothing;
+        Self { conditioner, unet, decoder, encoder: None, preview: None, scheduler }
+    }
+
+    /// Channels of the sample.
+    pub(super) fn latent_channels(&self) -> usize {
+        self.unet.config().out_channels
+    }
+
+    /// Channels that the U-Net reads beside the sample.
+    pub(super) fn channels_beside(&self) -> usize {
+        self.unet.config().in_channels.saturating_sub(self.latent_channels())
+    }
+
+    /// Whether the U-Net reads a mask and a masked picture's latents beside the sample.
+    pub(super) fn reads_mask(&self) -> bool {
+        self.channels_beside() > 0
     }
 }
 

@@ -5,6 +5,7 @@ use super::checks::{Context, context, guidance, sample_shape, sizes, usual_steps
 use super::frame::{Guidance, Plan};
 use super::model::{Inputs, Model};
 use super::previews::Previews;
+use super::source::{Masking, Source, Start};
 use super::wording::Wording;
 use super::{Request, StorageType, VaeTiling};
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ pub(super) struct Prepared {
     pub(super) wording: Wording,
     pub(super) tiling: VaeTiling,
     pub(super) previews: Option<Previews>,
+    /// What a run that does not begin with noise alone begins with.
+    pub(super) source: Option<Source>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -36,13 +39,28 @@ impl Prepared {
         let element = storage.element();
         let size = [height, width];
         let &Self { ref trajectory, guidance, sizes, wording, tiling, previews, .. } = self;
-        Plan { size, trajectory, guidance, element, sizes, wording, tiling, previews, staged }
+        let masking = self.source.as_ref().map_or(Masking::None, |source| source.masking);
+        let encodes = self.source.is_some();
+        Plan {
+            size,
+            trajectory,
+            guidance,
+            element,
+            sizes,
+            wording,
+            tiling,
+            previews,
+            staged,
+            encodes,
+            masking,
+        }
     }
 }
 
 /// Checks a request, and plans its sampler.
 pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
     let shape = sample_shape(model, request)?;
+    let source = Source::new(model, request, [shape[2], shape[3]])?;
     let kind = request.scheduler.or_else(|| model.scheduler.kind()).ok_or_else(|| {
         let class = model.scheduler.class_name().unwrap_or("none");
         let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
@@ -50,18 +68,25 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
         Error::option("scheduler", problem)
     })?;
     let usual = usual_steps(model, kind == SchedulerKind::Ddpm);
-    let trajectory = model.scheduler.trajectory(&SamplerOptions {
+    let guidance = guidance(model, request)?;
+    let steps = request.steps.unwrap_or(usual);
+    let start = Start::new(model, request, kind, guidance, steps)?;
+    let options = SamplerOptions {
         kind,
-        steps: request.steps.unwrap_or(usual),
+        steps,
         eta: request.eta,
         sigmas: request.sigmas,
-        distillation_share: 1.0,
         timestep_spacing: request.timestep_spacing,
-    })?;
+        distillation_share: start.distillation_share,
+    };
+    let mut trajectory = model.scheduler.trajectory(&options)?;
+    if start.skipped > 0 {
+        let (first, end) = (start.skipped * kind.calls_per_step(), trajectory.calls.len());
+        trajectory = model.scheduler.trajectory_part(&options, first..end)?;
+    }
     if let Some(cache) = &request.cache {
         model.unet.check_skip_index(cache.branch)?;
     }
-    let guidance = guidance(model, request)?;
     let sizes = sizes(model, request, shape)?;
     let previews = Previews::of(model, request)?;
     let Context { inputs, wording, warnings: mut told } =
@@ -78,6 +103,7 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
         wording,
         tiling,
         previews,
+        source,
         warnings,
     })
 }

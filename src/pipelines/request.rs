@@ -222,7 +222,21 @@ pub struct Request {
     pub cache: Option<CacheOptions>,
     /// Whether the VAE decodes in tiles; models with another decoder, or none, always decode whole.
     pub vae_tiling: VaeTiling,
-    /// Initial noise of unit variance; drawn from the seed if `None`. Its shape decides number and size.
+    /// Image to image: the picture that the run starts from. It is resized to width and height, or without them to its own
+    /// size, rounded down to what the model can do, with the Lanczos filter of PIL, as `VaeImageProcessor` of diffusers
+    /// does. Encoded and with noise it is the first sample, and the steps of less noise than that are left.
+    /// `StableDiffusionImg2ImgPipeline` of diffusers, and `StableDiffusionXLImg2ImgPipeline`.
+    pub image: Option<Picture>,
+    /// Inpainting: white where the image is drawn anew, black where it stays; grey counts as white from 128 on. As large
+    /// as the image. U-Nets with 9 input channels read it; with others, what stays is put back after every step.
+    /// `StableDiffusionInpaintPipeline` of diffusers, and `StableDiffusionXLInpaintPipeline`.
+    pub mask_image: Option<Picture>,
+    /// How much of the image is changed, 0 to 1: the share of the steps that are done. 1 does all of them; with a mask,
+    /// the run then starts from nothing but noise. If `None`, as in diffusers 0.8, 0.3 with SDXL, and with a mask 1, or
+    /// 0.9999 with SDXL.
+    pub strength: Option<f64>,
+    /// Initial noise of unit variance, or the noise that is added to the image; drawn from the seed if `None`. Its shape
+    /// decides number and size.
     pub latents: Option<Latents>,
 }
 
@@ -264,6 +278,9 @@ impl Request {
             count: 1,
             cache: None,
             vae_tiling: VaeTiling::Auto,
+            image: None,
+            mask_image: None,
+            strength: None,
             latents: None,
         }
     }
@@ -273,7 +290,7 @@ impl Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// The run is being prepared, and the prompt encoded.
+    /// The run is being prepared, and image and prompt encoded.
     Encoding,
     /// A U-Net call has been submitted.
     Denoising {

@@ -16,6 +16,8 @@ pub(super) enum Part {
     Network,
     /// The decoder.
     Decoder,
+    /// The encoder of pictures, whose weights are on the device only while it runs.
+    Encoder,
 }
 
 /// The weights of one network.
@@ -89,7 +91,7 @@ impl ModelWeights {
     /// Weights that are uploaded now, or with `low_memory` only while they are needed.
     pub(super) fn new(mut networks: Vec<Stored>, low_memory: bool, memory: &mut Memory) -> Result<Self> {
         if !low_memory {
-            for network in &mut networks {
+            for network in networks.iter_mut().filter(|network| network.part != Part::Encoder) {
                 network.upload(memory)?;
                 if network.network.is_none() {
                     network.checkpoint = None;
@@ -126,31 +128,30 @@ impl ModelWeights {
         self.low_memory
     }
 
-    /// Frees what a stage does not read, then uploads what it does.
+    /// Frees what is not on the device in a stage, then uploads what is.
     pub(super) fn keep_only(&mut self, stage: Stage, memory: &mut Memory) -> Result<()> {
-        if !self.low_memory {
-            return Ok(());
-        }
+        let staged = self.low_memory;
         let (needed, other): (Vec<_>, Vec<_>) =
-            self.networks.iter_mut().partition(|network| stage.reads(network.part));
+            self.networks.iter_mut().partition(|network| stage.holds(network.part, staged));
         other.into_iter().for_each(|network| network.free(memory));
         memory.flush()?;
         needed.into_iter().try_for_each(|network| network.upload(memory))
     }
 
-    /// Frees everything, where a run goes in stages.
+    /// Frees what is on the device only during a run.
     pub(super) fn free(&mut self, memory: &mut Memory) {
-        if self.low_memory {
-            self.networks.iter_mut().for_each(|network| network.free(memory));
-        }
+        let staged = self.low_memory;
+        let temporary = self.networks.iter_mut().filter(|network| staged || network.part == Part::Encoder);
+        temporary.for_each(|network| network.free(memory));
     }
 }
 
 impl Stage {
-    /// Whether the weights of a part are on the device in this stage.
-    pub(super) fn reads(self, part: Part) -> bool {
+    /// Whether the weights of a part are on the device in this stage, of a run that goes in stages or does not.
+    pub(super) fn holds(self, part: Part, staged: bool) -> bool {
         match self {
-            Self::Whole => true,
+            Self::Encoding => part == Part::Encoder || !staged,
+            Self::Whole => part != Part::Encoder,
             Self::Text => part == Part::Text,
             Self::Denoising => part == Part::Network,
             Self::Decoding => part == Part::Decoder,

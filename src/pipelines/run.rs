@@ -1,9 +1,10 @@
 //! One run on the device: its memory and its programs.
 
-use super::DiffusionPipeline;
 use super::decoding::advise;
+use super::encoding::Encoding;
 use super::frame::{Plan, floats};
 use super::recorded::{CachePlan, Recorded, Stage};
+use super::{DiffusionPipeline, Latents};
 use crate::error::{Error, Result};
 use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, PendingRead, Play, Program, Purpose};
@@ -16,6 +17,8 @@ use crate::tensor::Tensor;
 pub(super) struct Run {
     recorded: Recorded,
     programs: Programs,
+    /// Of every picture that was encoded, `[h, w, 2C]`.
+    moments: Vec<Vec<f32>>,
     /// Whether only what a stage needs is on the device.
     staged: bool,
     pub(super) footprints: Vec<Footprint>,
@@ -49,11 +52,15 @@ struct Programs {
     shallow: Option<Program>,
     previews: Vec<Program>,
     decode: Vec<Program>,
+    encode: Vec<Program>,
 }
 
 impl Programs {
     /// In the order of [`Recorded::of`].
     fn new(recorded: &Recorded, stage: Stage, programs: Vec<Program>) -> Self {
+        if stage == Stage::Encoding {
+            return Self { encode: programs, ..Self::default() };
+        }
         let (mut found, mut programs) = (Self::default(), programs.into_iter());
         if [Stage::Whole, Stage::Text].contains(&stage) && recorded.text.is_some() {
             found.text = programs.next();
@@ -71,11 +78,12 @@ impl Programs {
 }
 
 impl Run {
-    /// Records the run and allocates what it keeps; unless it goes in stages, its programs are prepared over one set
-    /// of slots.
+    /// Records the run, allocates what it keeps and encodes pictures, `[H, W, 3]` each, whose moments it keeps; unless it
+    /// goes in stages, its other programs are then prepared over one set of slots.
     pub(super) fn prepare(
         plan: &Plan<'_>,
         cache: Option<CachePlan>,
+        pictures: &[&[f32]],
         pipeline: &mut DiffusionPipeline,
     ) -> Result<Self> {
         let DiffusionPipeline { gpu, memory, executor, model, .. } = &mut *pipeline;
@@ -97,13 +105,51 @@ impl Run {
             multiply_accumulates: [cost(&recorded.full), shallow.map_or(0, cost)],
             recorded,
             programs: Programs::default(),
+            moments: Vec::new(),
             staged: plan.staged,
             footprints: Vec::new(),
         };
-        if !run.staged {
-            run.enter(Stage::Whole, plan, pipeline).inspect_err(|_| run.release(&mut pipeline.memory))?;
-        }
+        run.encode_pictures(pictures, plan, pipeline)
+            .and_then(|()| if run.staged { Ok(()) } else { run.enter(Stage::Whole, plan, pipeline) })
+            .inspect_err(|_| {
+                run.release(&mut pipeline.memory);
+                pipeline.weights.free(&mut pipeline.memory);
+            })?;
         Ok(run)
+    }
+
+    fn encode_pictures(
+        &mut self,
+        pictures: &[&[f32]],
+        plan: &Plan<'_>,
+        pipeline: &mut DiffusionPipeline,
+    ) -> Result<()> {
+        if pictures.is_empty() {
+            return Ok(());
+        }
+        self.enter(Stage::Encoding, plan, pipeline)?;
+        let DiffusionPipeline { memory, executor, .. } = pipeline;
+        let encoding = self.recorded.encoding.as_ref().expect("pictures are encoded where that is recorded");
+        for picture in pictures {
+            self.moments.push(encoding.encode(picture, &self.programs.encode, memory, executor)?);
+        }
+        Ok(())
+    }
+
+    /// The latents `[1, C, h, w]` of a picture that was encoded, drawn with the noise of one draw.
+    pub(super) fn latents(&self, picture: usize, noise: &[f32], scaling_factor: f32) -> Result<Latents> {
+        let encoding = self.recorded.encoding.as_ref().expect("a picture was encoded");
+        encoding.sample(&self.moments[picture], noise, scaling_factor)
+    }
+
+    /// Writes a mask `[h, w]`, and the latents `[h, w, C]` of the masked picture where the U-Net reads them.
+    pub(super) fn write_mask(&self, mask: &[f32], masked: Option<&[f32]>, memory: &mut Memory) -> Result<()> {
+        self.recorded.frame.write_mask(mask, masked, memory)
+    }
+
+    /// Writes what is put back outside of a mask: latents and noise of one picture, `[h, w, C]` each.
+    pub(super) fn write_outside(&self, clean: &[f32], noise: &[f32], memory: &mut Memory) -> Result<()> {
+        self.recorded.frame.write_outside(clean, noise, memory)
     }
 
     /// Makes a stage ready, and takes from the device what it does not need.
@@ -114,6 +160,15 @@ impl Run {
         weights.keep_only(stage, memory)?;
         let programs = loop {
             match executor.prepare(memory, &self.recorded.of(stage)) {
+                Err(Error::OutOfMemory { what, bytes }) if stage == Stage::Encoding => {
+                    let choices = executor.choices();
+                    let Some(old) = self.recorded.encode_smaller(model, plan.size, choices)? else {
+                        return Err(Error::OutOfMemory { what, bytes });
+                    };
+                    old.tensors().for_each(|tensor| memory.release(tensor));
+                    let new = self.recorded.encoding.iter().flat_map(Encoding::tensors);
+                    memory.allocate(new, Purpose::Persistent)?;
+                }
                 Err(Error::OutOfMemory { what, bytes })
                     if [Stage::Whole, Stage::Decoding].contains(&stage) =>
                 {
@@ -142,6 +197,11 @@ impl Run {
     /// The side of the tiles that pictures are decoded in, in latents.
     pub(super) fn tile_side(&self) -> Option<usize> {
         self.recorded.decoding.side()
+    }
+
+    /// The side of the tiles that pictures were encoded in, in latents.
+    pub(super) fn encoder_tile_side(&self) -> Option<usize> {
+        self.recorded.encoding.as_ref().and_then(Encoding::side)
     }
 
     /// Gives the run's memory back.

@@ -33,10 +33,10 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     ])?;
     let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
-    let decoder = vae.load(site, Family::StableDiffusion)?;
+    let (encoder_of_vae, decoder) = vae.load(site, Family::StableDiffusion)?;
     let text = OneText(TextEncoder { tokenizer, model: encoder });
     let conditioner = Conditioner::Text(Box::new(text));
-    Ok(Model { conditioner, unet, decoder, preview: None, scheduler })
+    Ok(Model { conditioner, unet, decoder, encoder: encoder_of_vae, preview: None, scheduler })
 }
 
 /// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for the encoders of `OpenCLIP` (those with
@@ -137,14 +137,17 @@ fn check_fit(
     expect_tokenizer(&files.text_encoder, tokenizer, clip)
 }
 
-/// A U-Net must make what it reads, and the decoder must read that.
-pub(super) fn expect_channels(files: &NetworkFiles, unet: &UNetConfig, expected: usize) -> Result<()> {
-    if unet.in_channels == expected && unet.out_channels == expected {
+/// A U-Net must make what it reads, and the decoder must read that; one for inpainting also reads a mask and the latents
+/// of a masked picture.
+pub(super) fn expect_channels(files: &NetworkFiles, unet: &UNetConfig, latents: usize) -> Result<()> {
+    if [latents, 2 * latents + 1].contains(&unet.in_channels) && unet.out_channels == latents {
         return Ok(());
     }
     let problem = format!(
-        "found {} in and {} out, expected the VAE's {expected} latent channels",
-        unet.in_channels, unet.out_channels
+        "found {} in and {} out, expected the VAE's {latents} latent channels, or {} in for inpainting",
+        unet.in_channels,
+        unet.out_channels,
+        2 * latents + 1
     );
     Err(blame(files, "in_channels", problem))
 }

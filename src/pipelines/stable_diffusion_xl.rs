@@ -39,14 +39,14 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let encoder_2 =
         encoder_2.load_changeable(site, Network::TextEncoder2, ClipTextModel::load_with_projection)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
-    let decoder = vae.load(site, Family::Xl)?;
+    let (encoder_of_vae, decoder) = vae.load(site, Family::Xl)?;
     let zeros_for_empty = files.force_zeros_for_empty_prompt;
     let [tokenizer, tokenizer_2] = tokenizers;
     let encoders =
         [TextEncoder { tokenizer, model: encoder }, TextEncoder { tokenizer: tokenizer_2, model: encoder_2 }];
     let texts = TwoTexts { encoders, zeros_for_empty };
     let conditioner = Conditioner::TwoTexts(Box::new(texts));
-    Ok(Model { conditioner, unet, decoder, preview: None, scheduler })
+    Ok(Model { conditioner, unet, decoder, encoder: encoder_of_vae, preview: None, scheduler })
 }
 
 /// Models that were not made for each other are found before anything is loaded.

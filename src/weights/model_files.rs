@@ -175,10 +175,10 @@ fn directory(root: &Path, replacements: &Replacements) -> Result<ModelFiles> {
     let entries = read_object(&index)?;
     let of_diffusion = Directory { root, index: &index, entries: &entries, vae: replacements.vae.as_deref() };
     match entries.get("_class_name").and_then(Value::as_str) {
-        Some("StableDiffusionPipeline" | "LatentConsistencyModelPipeline") => {
-            Ok(ModelFiles::StableDiffusion(Box::new(StableDiffusionFiles::find(&of_diffusion)?)))
-        }
-        Some("StableDiffusionXLPipeline") => {
+        Some(
+            "StableDiffusionPipeline" | "StableDiffusionInpaintPipeline" | "LatentConsistencyModelPipeline",
+        ) => Ok(ModelFiles::StableDiffusion(Box::new(StableDiffusionFiles::find(&of_diffusion)?))),
+        Some("StableDiffusionXLPipeline" | "StableDiffusionXLInpaintPipeline") => {
             Ok(ModelFiles::StableDiffusionXl(Box::new(StableDiffusionXlFiles::find(&of_diffusion)?)))
         }
         Some(class @ "StableDiffusionXLImg2ImgPipeline") => {

@@ -14,8 +14,6 @@ pub enum CheckpointKind {
     StableDiffusionXl,
     /// The refiner of Stable Diffusion XL.
     StableDiffusionXlRefiner,
-    /// A U-Net that also reads a masked picture and its mask.
-    Inpainting,
     /// A U-Net that also reads a picture to be edited.
     InstructPix2Pix,
     /// A U-Net that also reads a map of depth.
@@ -115,11 +113,11 @@ impl CheckpointKind {
             return Self::ClassConditional;
         }
         match checkpoint.shape("model.diffusion_model.input_blocks.0.0.weight") {
-            Some([_, 9, ..]) => return Self::Inpainting,
             Some([_, 8, ..]) => return Self::InstructPix2Pix,
             Some([_, 7, ..]) => return Self::Upscaler,
             Some([_, 5, ..]) => return Self::Depth,
-            Some([_, inputs, ..]) if *inputs != 4 => return Self::OtherInputs,
+            // Those with 9 read a mask and a masked picture, and are Stable Diffusion like those with 4.
+            Some([_, inputs, ..]) if ![4, 9].contains(inputs) => return Self::OtherInputs,
             _ => {}
         }
         if starts("cond_stage_model.model.") {
@@ -143,11 +141,10 @@ impl CheckpointKind {
             Self::StableDiffusion2 => "Stable Diffusion 2",
             Self::StableDiffusionXl => "Stable Diffusion XL",
             Self::StableDiffusionXlRefiner => "the refiner of Stable Diffusion XL",
-            Self::Inpainting => "an inpainting model, whose U-Net has 9 input channels",
             Self::InstructPix2Pix => "an InstructPix2Pix model, whose U-Net has 8 input channels",
             Self::Depth => "a depth-to-image model, whose U-Net has 5 input channels",
             Self::Upscaler => "an upscaler, whose U-Net has 7 input channels",
-            Self::OtherInputs => "a latent diffusion model whose U-Net has other than 4 input channels",
+            Self::OtherInputs => "a latent diffusion model whose U-Net has other than 4 or 9 input channels",
             Self::LatentDiffusionOnText => "text-to-image latent diffusion with a BERT encoder",
             Self::ClassConditional => "class-conditional latent diffusion",
             Self::UNet => {

@@ -94,6 +94,9 @@ impl DiffusionPipeline {
     ) -> Result<Analysis> {
         let request = Request { cache: None, preview_every: None, ..request.clone() };
         let prepared = prepare(&self.model, &request)?;
+        if prepared.source.is_some() {
+            return Err(Error::option("image", "an analysis starts from noise: leave it out"));
+        }
         if options.branches.is_empty() {
             return Err(Error::option("cache branch", "an analysis needs at least one"));
         }
