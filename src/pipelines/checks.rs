@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::image::Picture;
 use crate::kernels::MOST_PIXELS;
 use crate::kernels::guidance::GuidanceConfig;
-use crate::models::unet::SIZES;
+use crate::models::unet::{REFINER_SIZES, SIZES};
 
 /// Sides of a picture beyond this are taken for a mistake.
 const LONGEST_SIDE: usize = 16_384;
@@ -101,10 +101,21 @@ fn check_pixels(height: usize, width: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a model that reads sizes is told about the pictures: original size, crop, target size.
-pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Result<[f32; SIZES]> {
+/// What a model that reads sizes is told about the pictures, what guidance leads away from first: original size, crop,
+/// and target size, or for a refiner an aesthetic score.
+pub(super) type Sizes = [[f32; SIZES]; 2];
+
+/// The scores of a picture, and of what it is led away from, where a request does not say: those of diffusers.
+const USUAL_SCORES: [f64; 2] = [2.5, 6.0];
+
+/// Scores beyond this are taken for a mistake.
+const MOST_SCORE: f64 = 1000.0;
+
+/// What a model that reads sizes is told about the pictures.
+pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Result<Sizes> {
     let factor = model.decoder.upsampling();
     let own = [shape[2] * factor, shape[3] * factor];
+    let told = model.unet.config().text_time.map_or(0, |text_time| text_time.sizes);
     let asked = [
         ("original size", request.original_size, own),
         ("crops coords top left", request.crops_coords_top_left, [0, 0]),
@@ -112,8 +123,9 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
     ];
     let mut sizes = [0.0; SIZES];
     for (place, (option, wanted, usual)) in asked.into_iter().enumerate() {
-        if wanted.is_some() && model.unet.config().text_time.is_none() {
-            return Err(Error::option(option, "this model is not told sizes: leave it out"));
+        if wanted.is_some() && told < 2 * place + 2 {
+            let problem = if told == 0 { "this model is not told sizes" } else { "a refiner is not told it" };
+            return Err(Error::option(option, format!("{problem}: leave it out")));
         }
         for (side, value) in wanted.unwrap_or(usual).into_iter().enumerate() {
             if value > LONGEST_SIDE {
@@ -124,7 +136,29 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
             sizes[2 * place + side] = value;
         }
     }
-    Ok(sizes)
+    let mut both = [sizes; 2];
+    let scores = [
+        ("negative aesthetic score", request.negative_aesthetic_score),
+        ("aesthetic score", request.aesthetic_score),
+    ];
+    for (copy, (option, wanted)) in scores.into_iter().enumerate() {
+        if told != REFINER_SIZES {
+            if wanted.is_some() {
+                let problem = "this model is no refiner of SDXL, which would be told one: leave it out";
+                return Err(Error::option(option, problem));
+            }
+            continue;
+        }
+        let score = wanted.unwrap_or(USUAL_SCORES[copy]);
+        if !(score.abs() <= MOST_SCORE) {
+            return Err(Error::option(
+                option,
+                format!("expected a number up to {MOST_SCORE}, found {score}"),
+            ));
+        }
+        both[copy][REFINER_SIZES - 1] = single(score);
+    }
+    Ok(both)
 }
 
 /// Scale and rescaling of guidance.

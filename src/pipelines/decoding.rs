@@ -21,8 +21,8 @@ pub(super) const DECODE: &str = "decode";
 /// What helps where the VAE is too large and must not be cut.
 const ADVICE: &str = "use --vae-tiling auto (VaeTiling::Auto), a smaller picture, or 16-bit storage";
 
-/// The tensors of a decode, and where its tiles lie.
-#[derive(Debug)]
+/// The tensors of a decode, and where its tiles lie; by default nothing is decoded.
+#[derive(Debug, Default)]
 pub(super) struct Decoding {
     /// `None` where the picture is decoded whole.
     tiles: Option<Tiles>,

@@ -43,7 +43,7 @@ pub struct DiffusionPipeline {
 /// What a run made.
 #[derive(Debug)]
 pub struct Generation {
-    /// The pictures.
+    /// The pictures; none where the run [ends early](Request::denoising_end).
     pub pictures: Vec<Picture>,
     /// The final latents, before they are divided by the autoencoder's scaling factor; the values of the pictures
     /// themselves, about -1 to 1, for a model without an autoencoder.
@@ -256,6 +256,7 @@ impl Drawn {
                 let pairs = clean.channels_last(0).into_iter().zip(noise);
                 pairs.map(|(clean, noise)| signal * clean + deviation * noise).collect()
             }
+            _ if prepared.goes_on => noise,
             _ => noise.into_iter().map(|value| value * sigma).collect(),
         }
     }
@@ -349,7 +350,8 @@ impl Play<'_> {
         let started = Instant::now();
         let scaling = self.pipeline.model.decoder.scaling_factor();
         let mut pictures = Vec::with_capacity(count);
-        for (picture, values) in finals.iter().enumerate() {
+        let decoded = finals.iter().filter(|_| prepared.decodes);
+        for (picture, values) in decoded.enumerate() {
             if progress(Progress::Decoding { picture, of: count }).is_break() {
                 return Err(Error::Cancelled { completed: steps, steps });
             }

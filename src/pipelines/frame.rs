@@ -11,8 +11,9 @@ use crate::kernels::dynamic_threshold::dynamic_threshold;
 use crate::kernels::guidance::{GuidanceConfig, guidance};
 use crate::kernels::scale_model_input::scale_model_input;
 use crate::kernels::scheduler_step::scheduler_step;
-use crate::models::unet::{Conditioning, Context, SIZES};
+use crate::models::unet::{Conditioning, Context};
 use crate::pipelines::VaeTiling;
+use crate::pipelines::checks::Sizes;
 use crate::pipelines::model::{Encoded, Model};
 use crate::pipelines::previews::Previews;
 use crate::pipelines::source::Masking;
@@ -30,11 +31,13 @@ pub(super) struct Plan<'a> {
     pub(super) guidance: Guidance,
     pub(super) element: ElementType,
     /// What a model that reads sizes is told about the picture.
-    pub(super) sizes: [f32; SIZES],
+    pub(super) sizes: Sizes,
     pub(super) tiling: VaeTiling,
     pub(super) previews: Option<Previews>,
     /// Whether only the weights that are needed are on the device.
     pub(super) staged: bool,
+    /// Whether pictures are made in the end.
+    pub(super) decodes: bool,
     pub(super) wording: Wording,
     /// Whether pictures are encoded before anything else.
     pub(super) encodes: bool,
@@ -92,7 +95,7 @@ pub(super) struct Frame {
     /// without a condition.
     inputs: Vec<Tensor>,
     wording: Wording,
-    sizes: [f32; SIZES],
+    sizes: Sizes,
     /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
     pub(super) state: Tensor,
     table: Tensor,
@@ -252,7 +255,9 @@ impl Frame {
         let frequencies = model.unet.frequencies();
         memory.write(self.conditioning.frequencies(), 0, bytemuck::cast_slice(&frequencies))?;
         if let Some(text_time) = self.conditioning.text_time() {
-            let sizes = vec![self.sizes; self.copies];
+            // What stands for no condition first, where there is guidance.
+            let told = self.sizes[2 - self.copies..].iter().map(|sizes| &sizes[..text_time.told()]);
+            let sizes: Vec<f32> = told.flatten().copied().collect();
             let frequencies = model.unet.size_frequencies();
             memory.write(&text_time.sizes, 0, bytemuck::cast_slice(&sizes))?;
             memory.write(&text_time.frequencies, 0, bytemuck::cast_slice(&frequencies))?;

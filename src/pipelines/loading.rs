@@ -122,6 +122,7 @@ pub(super) fn open_model(
     let warnings = match files {
         ModelFiles::StableDiffusion(files) => files.warnings.clone(),
         ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
+        ModelFiles::StableDiffusionXlRefiner(files) => files.warnings.clone(),
         _ => {
             expect_no_loras(&options.loras)?;
             expect_no_embeddings(&options.embeddings)?;
@@ -139,6 +140,7 @@ pub(super) fn open_model(
     let mut model = match files {
         ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
         ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
+        ModelFiles::StableDiffusionXlRefiner(files) => stable_diffusion_xl::load_refiner(files, &mut site)?,
         ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
             let unet_config = UNetConfig::from_file(&unet.config)?;
             let vq_config = VqConfig::from_file(&vqvae.config)?;

@@ -282,6 +282,9 @@ fn plan_of(
         }
         (true, None) => vec![(Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")],
     };
+    if recorded.decode.is_empty() {
+        all.retain(|(stage, _)| *stage != Stage::Decoding);
+    }
     if recorded.encoding.is_some() {
         all.insert(0, (Stage::Encoding, "encoding"));
     }

@@ -1,7 +1,7 @@
 //! A request, checked against a model, and its sampler planned.
 
 use super::cache::warnings;
-use super::checks::{Context, context, guidance, sample_shape, sizes, usual_steps};
+use super::checks::{Context, Sizes, context, guidance, sample_shape, sizes, usual_steps};
 use super::frame::{Guidance, Plan};
 use super::model::{Inputs, Model};
 use super::previews::Previews;
@@ -9,7 +9,6 @@ use super::source::{Masking, Source, Start};
 use super::wording::Wording;
 use super::{Request, StorageType, VaeTiling};
 use crate::error::{Error, Result};
-use crate::models::unet::SIZES;
 use crate::schedulers::{SamplerOptions, SchedulerKind, Trajectory};
 
 /// A request that was found possible.
@@ -23,12 +22,16 @@ pub(super) struct Prepared {
     /// What the condition is made from, for every picture, or one for all.
     pub(super) inputs: Vec<Inputs>,
     /// What a model that reads sizes is told about the pictures.
-    pub(super) sizes: [f32; SIZES],
+    pub(super) sizes: Sizes,
     pub(super) wording: Wording,
     pub(super) tiling: VaeTiling,
     pub(super) previews: Option<Previews>,
     /// What a run that does not begin with noise alone begins with.
     pub(super) source: Option<Source>,
+    /// Whether the run begins with the latents of the request as they are.
+    pub(super) goes_on: bool,
+    /// Whether pictures are made of its latents.
+    pub(super) decodes: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -51,10 +54,27 @@ impl Prepared {
             tiling,
             previews,
             staged,
+            decodes: self.decodes,
             encodes,
             masking,
         }
     }
+}
+
+/// A run that goes on has the latents of another, and nothing else to begin with.
+fn check_shares(request: &Request) -> Result<()> {
+    const OPTION: &str = "denoising start";
+    if request.denoising_start.is_none() {
+        return Ok(());
+    }
+    if request.image.is_some() {
+        return Err(Error::option(OPTION, "the run goes on with latents: expected no image"));
+    }
+    if request.latents.is_none() {
+        let problem = "the run goes on with the latents of another: expected latents";
+        return Err(Error::option(OPTION, problem));
+    }
+    Ok(())
 }
 
 /// Checks a request, and plans its sampler.
@@ -80,9 +100,16 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
         distillation_share: start.distillation_share,
     };
     let mut trajectory = model.scheduler.trajectory(&options)?;
-    if start.skipped > 0 {
-        let (first, end) = (start.skipped * kind.calls_per_step(), trajectory.calls.len());
-        trajectory = model.scheduler.trajectory_part(&options, first..end)?;
+    check_shares(request)?;
+    let mut calls =
+        model.scheduler.calls_between(&trajectory, kind, request.denoising_start, request.denoising_end)?;
+    calls.start = calls.start.max(start.skipped * kind.calls_per_step());
+    if calls.is_empty() {
+        let problem = "ends before the strength of the image lets the run begin: expected more of either";
+        return Err(Error::option("denoising end", problem));
+    }
+    if calls != (0..trajectory.calls.len()) {
+        trajectory = model.scheduler.trajectory_part(&options, calls)?;
     }
     if let Some(cache) = &request.cache {
         model.unet.check_skip_index(cache.branch)?;
@@ -104,6 +131,8 @@ pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
         tiling,
         previews,
         source,
+        goes_on: request.denoising_start.is_some(),
+        decodes: request.denoising_end.is_none(),
         warnings,
     })
 }

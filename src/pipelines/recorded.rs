@@ -123,9 +123,14 @@ impl Recorded {
             }
             None => (record_uncached(&frame, model, choices)?, None, None),
         };
-        let mut smaller: VecDeque<_> =
-            attempts(&model.decoder, plan.size, plan.tiling, limit, choices)?.into();
-        let decoding = Decoding::new(&model.decoder, plan.size, smaller.pop_front().flatten());
+        let mut smaller: VecDeque<_> = match plan.decodes {
+            true => attempts(&model.decoder, plan.size, plan.tiling, limit, choices)?.into(),
+            false => VecDeque::new(),
+        };
+        let decoding = match smaller.pop_front() {
+            Some(side) => Decoding::new(&model.decoder, plan.size, side),
+            None => Decoding::default(),
+        };
         let decode = decoding.record(&model.decoder, DECODE, choices)?;
         let previews = record_previews(model, plan, limit, choices)?;
         let (size, tiling) = (plan.size, plan.tiling);

@@ -210,8 +210,18 @@ pub struct Request {
     /// SDXL: rows above and columns left of the picture that are said to have been cut off; `[0, 0]`, a picture with its
     /// subject in the middle, if `None`.
     pub crops_coords_top_left: Option<[usize; 2]>,
-    /// SDXL: height and width that the picture is said to have. Its own if `None`.
+    /// SDXL: height and width that the picture is said to have. Its own if `None`. A refiner is not told it.
     pub target_size: Option<[usize; 2]>,
+    /// Refiners of SDXL: how beautiful the picture is said to be, about 1 to 10; 6 if `None`.
+    pub aesthetic_score: Option<f64>,
+    /// Refiners of SDXL: how beautiful that is which guidance leads away from; 2.5 if `None`.
+    pub negative_aesthetic_score: Option<f64>,
+    /// The run stops at this share of the noise schedule, between 0 (all noise) and 1 (none), so that another model can go
+    /// on. The latents are then still noisy, and no pictures are made of them. `denoising_end` of diffusers.
+    pub denoising_end: Option<f64>,
+    /// The run begins at this share of the noise schedule, with [`latents`](Self::latents) as they are: those of another
+    /// model's run that ended there. Both runs have the number of steps of a whole one. `denoising_start` of diffusers.
+    pub denoising_start: Option<f64>,
     /// After every so many of a picture's calls of the U-Net, [`Progress::Preview`] shows what is predicted at that moment; never if
     /// `None`. The device is waited for then; without previews nothing is read and nothing is kept for them, and the
     /// final pictures are the same to the bit either way.
@@ -235,7 +245,8 @@ pub struct Request {
     /// the run then starts from nothing but noise. If `None`, as in diffusers 0.8, 0.3 with SDXL, and with a mask 1, or
     /// 0.9999 with SDXL.
     pub strength: Option<f64>,
-    /// Initial noise of unit variance, or the noise that is added to the image; drawn from the seed if `None`. Its shape
+    /// Initial noise of unit variance, or the noise that is added to the image, or with
+    /// [`denoising_start`](Self::denoising_start) the latents to go on with; drawn from the seed if `None`. Its shape
     /// decides number and size.
     pub latents: Option<Latents>,
 }
@@ -245,6 +256,21 @@ impl Request {
     pub fn prompt(prompt: impl Into<String>) -> Self {
         let condition = Condition::Prompt { prompt: prompt.into(), negative_prompt: String::new() };
         Self { condition, ..Self::unconditional() }
+    }
+
+    /// The same for a refiner, which goes on with the latents of a run that stopped at a share of the noise schedule.
+    #[must_use]
+    pub fn refining(&self, latents: Latents, denoising_start: f64) -> Self {
+        Self {
+            latents: Some(latents),
+            denoising_start: Some(denoising_start),
+            denoising_end: None,
+            target_size: None,
+            image: None,
+            mask_image: None,
+            strength: None,
+            ..self.clone()
+        }
     }
 
     /// One picture of a class, with the usual settings.
@@ -274,6 +300,10 @@ impl Request {
             original_size: None,
             crops_coords_top_left: None,
             target_size: None,
+            aesthetic_score: None,
+            negative_aesthetic_score: None,
+            denoising_end: None,
+            denoising_start: None,
             preview_every: None,
             count: 1,
             cache: None,

@@ -60,6 +60,7 @@ mod original;
 mod pndm;
 mod prediction;
 mod row;
+mod share;
 mod sigmas;
 mod timesteps;
 mod trajectory;

@@ -40,7 +40,7 @@ pub use packing::Pending;
 pub use recognition::CheckpointKind;
 pub use replacements::Replacements;
 pub(crate) use replacements::vae_files;
-pub use stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
+pub use stable_diffusion::{RefinerFiles, SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
 
 use crate::error::{Error, Result};
 use crate::tensor::{ElementType, Shape, Tensor};

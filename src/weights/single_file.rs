@@ -6,7 +6,7 @@ use super::checkpoint::Checkpoint;
 use super::directory::{NetworkFiles, scheduler, tokenizer};
 use super::recognition::CheckpointKind;
 use super::replacements::{Replacements, vae_files};
-use super::stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
+use super::stable_diffusion::{RefinerFiles, SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
 use crate::error::{Error, Result};
 
 /// A norm of the last transformer of Stable Diffusion 2: its values spread in models that predict the velocity.
@@ -48,6 +48,21 @@ impl SingleFile<'_> {
             tokenizers: [self.tokenizer("tokenizer")?, self.tokenizer("tokenizer_2")?],
             scheduler: self.scheduler(CheckpointKind::StableDiffusionXl, &mut warnings)?,
             force_zeros_for_empty_prompt: true,
+            warnings,
+        })
+    }
+
+    /// The refiner of Stable Diffusion XL.
+    pub(super) fn refiner(&self) -> Result<RefinerFiles> {
+        self.check_configuration()?;
+        let mut warnings = Vec::new();
+        Ok(RefinerFiles {
+            unet: self.network("unet"),
+            vae: self.vae()?,
+            text_encoder_2: self.network("text_encoder_2"),
+            tokenizer_2: self.tokenizer("tokenizer_2")?,
+            scheduler: self.scheduler(CheckpointKind::StableDiffusionXl, &mut warnings)?,
+            force_zeros_for_empty_prompt: false,
             warnings,
         })
     }

@@ -97,6 +97,10 @@ impl DiffusionPipeline {
         if prepared.source.is_some() {
             return Err(Error::option("image", "an analysis starts from noise: leave it out"));
         }
+        if prepared.goes_on || !prepared.decodes {
+            let option = if prepared.goes_on { "denoising start" } else { "denoising end" };
+            return Err(Error::option(option, "an analysis is of a whole run: leave it out"));
+        }
         if options.branches.is_empty() {
             return Err(Error::option("cache branch", "an analysis needs at least one"));
         }
