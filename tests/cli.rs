@@ -101,7 +101,8 @@ fn help_names_every_option() {
         --scheduler --eta --sigmas --timestep-spacing --seed --rng --width --height --count --cache-interval \
         --cache-schedule --cache-branch --cache-threshold --cache-forecast --cache-warm-up --cache-profile \
         --cache-budget --cache-speedup --device --list-devices --dtype --output --latents --save-latents --stats \
-        --profile --quiet --vae-tiling --low-memory --plan --preview --preview-every --preview-vae";
+        --profile --quiet --vae-tiling --low-memory --plan --preview --preview-every --preview-vae --refiner \
+        --refiner-start --aesthetic-score --negative-aesthetic-score --denoising-end --denoising-start";
     for option in options.split_whitespace() {
         assert!(help.contains(option), "{option} is not in:\n{help}");
     }

@@ -22,7 +22,7 @@ use deepcache::weights::{Checkpoint, ModelFiles, ModelKind, Replacements};
 use loops::{GPU, PIXEL_LIMIT, load, number, pixels_apart, run};
 use network::{Rig, channels_last};
 use serde_json::Value;
-use support::{Goldens, assert_close, copy_directory, json, repository};
+use support::{Goldens, assert_close, copy_directory, json, relative_l2, repository};
 
 const REFINER: &str = "tests/goldens/refiner/model";
 const BASE: &str = "tests/goldens/sdxl/model";
@@ -105,9 +105,16 @@ fn latents_of(goldens: &Goldens, name: &str) -> Latents {
 }
 
 fn check(what: &str, found: &Generation, expected: &[f64]) {
-    let values: Vec<f64> = found.latents.values().iter().map(|&value| f64::from(value)).collect();
-    assert_close(what, &values, expected, 5e-4, 2.5e-3);
+    check_within(5e-4, what, found, expected);
 }
+
+fn check_within(limit: f64, what: &str, found: &Generation, expected: &[f64]) {
+    let values: Vec<f64> = found.latents.values().iter().map(|&value| f64::from(value)).collect();
+    assert_close(what, &values, expected, limit, 5.0 * limit);
+}
+
+/// The last part of a run changes large latents little, so what a cache changes in it is small beside them.
+const LAST_PART: f64 = 5e-6;
 
 #[test]
 fn base_and_refiner_share_a_run_as_in_diffusers() {
@@ -123,12 +130,14 @@ fn base_and_refiner_share_a_run_as_in_diffusers() {
 
         // From the latents of the reference, and through both models.
         let second = run(&mut refiner, &refining(case, latents_of(&goldens, "base")));
-        check(&format!("{name}: refiner"), &second, &goldens.values("refined"));
+        check_within(LAST_PART, &format!("{name}: refiner"), &second, &goldens.values("refined"));
         let chained = run(&mut refiner, &refining(case, first.latents.clone()));
         check(&format!("{name}: both"), &chained, &goldens.values("refined"));
         let whole = base.generate(&request(case), |_| ControlFlow::Continue(())).unwrap();
         let calls = |found: &Generation| found.statistics.steps.len();
-        assert_eq!(calls(&first) + calls(&second), calls(&whole), "{name}: together a whole run");
+        // A step of two calls is not begun in its middle, so one may be made by both.
+        let both = usize::from(name == "heun");
+        assert_eq!(calls(&first) + calls(&second), calls(&whole) + both, "{name}: together a whole run");
         if goldens.names().contains(&"image".to_owned()) {
             let apart = pixels_apart(&second.pictures[0], &goldens.values("image"));
             assert!(apart <= PIXEL_LIMIT, "{name}: {apart} of 255");
@@ -137,7 +146,10 @@ fn base_and_refiner_share_a_run_as_in_diffusers() {
             let cache = Some(CacheOptions::uniform(3, branch));
             let request = Request { cache, ..refining(case, latents_of(&goldens, "base")) };
             let cached = run(&mut refiner, &request);
-            check(&format!("{name}: branch {branch}"), &cached, &goldens.values(&format!("cached.{branch}")));
+            let expected = goldens.values(&format!("cached.{branch}"));
+            check_within(LAST_PART, &format!("{name}: branch {branch}"), &cached, &expected);
+            let apart = relative_l2(&expected, &goldens.values("refined"));
+            assert!(apart > 10.0 * LAST_PART, "{name}: the cache of branch {branch} changes {apart:.1e}");
         }
     }
 }

@@ -10,6 +10,7 @@ use deepcache::{Error, Result};
 
 use crate::cache::Cache;
 use crate::command::{Conditions, ModelOptions, Sampling};
+use crate::refining::Refining;
 
 /// Draws pictures with a diffusion model, on any GPU: from a prompt, from an ImageNet class, or from nothing but noise.
 ///
@@ -53,6 +54,9 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub model: ModelOptions,
+
+    #[command(flatten)]
+    pub refining: Refining,
 
     /// Keep a small picture of what is predicted at the moment in this PNG file, which is written whole each time.
     #[arg(long, value_name = "FILE", help_heading = "Previews")]
@@ -134,6 +138,7 @@ impl Options {
             _ => self.count,
         };
         let preview_every = self.preview.as_ref().map(|_| self.preview_every);
-        self.conditions.worded(Request { count, preview_every, ..self.sampling.request(condition)? })
+        let request = Request { count, preview_every, ..self.sampling.request(condition)? };
+        self.conditions.worded(self.refining.first(request))
     }
 }

@@ -53,6 +53,9 @@ pub(crate) fn parameters(
     let picture = &generation.pictures[number];
     facts.push(format!("Size: {}x{}", picture.width, picture.height));
     facts.extend(options.model.model.file_name().map(|name| format!("Model: {}", name.to_string_lossy())));
+    if let Some((name, start)) = options.refining.described() {
+        facts.push(format!("Refiner: {name}, Refiner switch at: {start}"));
+    }
     let vae = options.model.vae.as_deref().and_then(Path::file_name);
     facts.extend(vae.map(|name| format!("VAE: {}", name.to_string_lossy())));
     for (name, given) in [("LoRA", &options.model.lora), ("Embedding", &options.model.embedding)] {

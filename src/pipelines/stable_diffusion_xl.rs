@@ -11,7 +11,7 @@ use super::two_texts::TwoTexts;
 use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipTextModel};
-use crate::models::unet::{UNet, UNetConfig};
+use crate::models::unet::{REFINER_SIZES, UNet, UNetConfig};
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::{Network, NetworkFiles, RefinerFiles, StableDiffusionXlFiles};
 
@@ -88,10 +88,13 @@ fn expect_sizes(files: &NetworkFiles, unet: &UNetConfig, encoder: &ClipConfig) -
     if text_time.input_channels == pooled + sizes * text_time.time_channels {
         return Ok(());
     }
-    let problem = format!(
+    let mut problem = format!(
         "found {}, expected the second text encoder's {pooled} and {sizes} times {}",
         text_time.input_channels, text_time.time_channels
     );
+    if text_time.input_channels == pooled + REFINER_SIZES * text_time.time_channels {
+        problem += &format!("; refiners, which have no first text encoder, are told {REFINER_SIZES} numbers");
+    }
     Err(blame(files, "projection_class_embeddings_input_dim", problem))
 }
 

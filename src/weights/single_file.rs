@@ -139,6 +139,7 @@ impl SingleFile<'_> {
             "is not a directory"
         } else if NETWORKS.iter().all(|part| self.config(part).is_none())
             && self.tokenizer("tokenizer")?.is_none()
+            && self.tokenizer("tokenizer_2")?.is_none()
             && scheduler(folder).is_err()
         {
             "holds no configuration"

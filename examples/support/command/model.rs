@@ -87,7 +87,7 @@ impl ModelOptions {
     pub(crate) fn planner(&self) -> Result<Planner> {
         let options = self.load_options()?;
         let gpu = Gpu::open(options.device.as_deref())?;
-        let files = ModelFiles::open_with(&self.model, &options.replacements)?;
+        let files = ModelFiles::open_with(self.path()?, &options.replacements)?;
         Planner::open(&files, &options, kept::target(&gpu))
     }
 
@@ -99,6 +99,23 @@ impl ModelOptions {
         let embeddings = self.embedding.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let (preview_vae, low_memory) = (self.preview_vae.clone(), self.low_memory);
         Ok(LoadOptions { device, storage, replacements, loras, embeddings, preview_vae, low_memory })
+    }
+
+    /// The same for another model that goes on with the run.
+    pub(crate) fn of_refiner(&self, model: PathBuf) -> Self {
+        Self {
+            model,
+            found: OnceCell::new(),
+            vae: self.vae.clone(),
+            preview_vae: self.preview_vae.clone(),
+            config: None,
+            lora: Vec::new(),
+            embedding: self.embedding.clone(),
+            device: self.device.clone(),
+            list_devices: false,
+            dtype: self.dtype.clone(),
+            low_memory: self.low_memory,
+        }
     }
 
     /// What the model makes pictures from, told from its files.

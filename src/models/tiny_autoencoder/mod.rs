@@ -1,4 +1,4 @@
-//! From latents to pictures in a hundredth of a VAE's work: `diffusers.AutoencoderTiny`, the port of TAESD.
+//! From latents to pictures with a small part of a VAE's work: `diffusers.AutoencoderTiny`, the port of TAESD.
 
 mod config;
 mod decoder;
