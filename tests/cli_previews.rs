@@ -1,5 +1,7 @@
 //! The program `generate` with previews and tiny autoencoders, as a user or a script runs it.
 
+#![expect(clippy::unwrap_used, reason = "a test program that prints its errors")]
+
 #[path = "support/program.rs"]
 mod program;
 

@@ -1,6 +1,7 @@
 //! The refiner of SDXL against diffusers: a call of its U-Net, runs that go on with a base's latents, and cached ones.
 
 #![expect(clippy::unwrap_used, reason = "a test program that prints its errors")]
+#![expect(clippy::cast_possible_truncation, reason = "values fit their storage")]
 
 #[path = "support/loops.rs"]
 mod loops;
@@ -99,7 +100,6 @@ fn refining(case: &Value, latents: Latents) -> Request {
 
 fn latents_of(goldens: &Goldens, name: &str) -> Latents {
     let tensor = goldens.tensor(name);
-    #[expect(clippy::cast_possible_truncation, reason = "they were stored so")]
     let values = tensor.values.iter().map(|&value| value as f32).collect();
     Latents::new(tensor.shape.try_into().unwrap(), values).unwrap()
 }

@@ -150,7 +150,7 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
             continue;
         }
         let score = wanted.unwrap_or(USUAL_SCORES[copy]);
-        if !(score.abs() <= MOST_SCORE) {
+        if score.is_nan() || score.abs() > MOST_SCORE {
             return Err(Error::option(
                 option,
                 format!("expected a number up to {MOST_SCORE}, found {score}"),
