@@ -7,7 +7,8 @@
 //!
 //! grid     linear, 64 values a workgroup
 //! numbers  f32
-//! source   torch.nn.functional.silu, gelu; quick_gelu of transformers: x * sigmoid(1.702 x)
+//! source   torch.nn.functional.silu, gelu, relu; quick_gelu of transformers: x * sigmoid(1.702 x); the ends of
+//!          DecoderTiny of diffusers: soft_limit is 3 tanh(x / 3), from_unit 2x - 1
 //! twin     src/reference/activation.rs
 
 struct Params {

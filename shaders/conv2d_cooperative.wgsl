@@ -1,8 +1,8 @@
-//! conv2d_cooperative: a convolution as an implicit product of cooperative matrices, with bias, time embedding and residual.
+//! conv2d_cooperative: a convolution as an implicit product of cooperative matrices, with bias, time embedding, residual and activation.
 //!
 //!   sum[n, y, x, o] = sum_{i, j, c} image[n, y * stride + i - top, x * stride + j - left, c]
 //!                                   * weight[i, j, c, o]
-//!   output = sum + bias[o] + time[step, o] + residual[n, y, x, o]
+//!   output = activate(sum + bias[o] + time[step, o] + residual[n, y, x, o])
 //!   image = input, with second behind its channels; 0 outside
 //!
 //! input     [N, H, W, C1]             Element
@@ -93,7 +93,7 @@ fn store_one(row: u32, column: u32, sum: f32) {
     if HAS_RESIDUAL {
         value += f32(residual[index]);
     }
-    output[index] = Element(value);
+    output[index] = Element(activate(value));
 }
 
 /// The pixel that a tap of the window of an output row falls on, or OUTSIDE.

@@ -1,6 +1,6 @@
-//! conv2d_merge: adds up the parts of conv2d_partial, with bias, time embedding and residual.
+//! conv2d_merge: adds up the parts of conv2d_partial, with bias, time embedding, residual and activation.
 //!
-//!   output = sum_p sums[p, (n, y, x), o] + bias[o] + time[step, o] + residual[n, y, x, o]
+//!   output = activate(sum_p sums[p, (n, y, x), o] + bias[o] + time[step, o] + residual[n, y, x, o])
 //!
 //! sums      [PARTS, N * OH * OW, O]  f32
 //! bias      [O]                      f32      read if HAS_BIAS

@@ -102,7 +102,9 @@ fn help_names_every_option() {
         --scheduler --eta --sigmas --timestep-spacing --seed --rng --width --height --count --cache-interval \
         --cache-schedule --cache-branch --cache-threshold --cache-forecast --cache-warm-up --cache-profile \
         --cache-budget --cache-speedup --device --list-devices --dtype --output --latents --save-latents --stats \
-        --profile --quiet --vae-tiling --low-memory --weights --plan";
+        --profile --quiet --vae-tiling --low-memory --weights --plan --preview --preview-every --preview-vae --refiner \
+        --refiner-start --aesthetic-score --negative-aesthetic-score --denoising-end --denoising-start \
+        --stream-weights --vae-dtype";
     for option in options.split_whitespace() {
         assert!(help.contains(option), "{option} is not in:\n{help}");
     }

@@ -79,8 +79,9 @@ fn what_is_not_one_model_is_said() {
             2,
             &["--config", "none does not exist", "unet/config.json"],
         ),
-        (&["inpainting.safetensors"], 1, &["inpainting model", "9 input channels", "not supported"]),
-        (&["xl.safetensors"], 1, &["the refiner of Stable Diffusion XL", "not supported"]),
+        (&["inpainting.safetensors"], 2, &["--vae", "inpainting.safetensors holds no VAE"]),
+        // By its tensors a refiner, but not all of one.
+        (&["xl.safetensors"], 2, &["--vae", "xl.safetensors holds no VAE"]),
         (&["pickle.ckpt"], 1, &["PyTorch pickle", "can run programs", "save_file"]),
     ];
     for (more, code, words) in rows {

@@ -57,6 +57,7 @@ kernel_battery!(
     add,
     add_time,
     attention,
+    blend_outside,
     conv2d,
     dynamic_threshold,
     emphasis,

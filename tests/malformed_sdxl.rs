@@ -12,8 +12,6 @@ use support::{Change, Kind, Model, gpu, mismatch, says, soon};
 const SDXL: &str = "tests/goldens/sdxl/model";
 const SD2: &str = "tests/goldens/sd2/model";
 const INDEX: &str = "model_index.json";
-/// The pipeline of a refiner.
-const REFINER: &str = "StableDiffusionXLImg2ImgPipeline";
 const UNET: &str = "unet/config.json";
 const TEXT_2: &str = "text_encoder_2/config.json";
 const TEXT_2_WEIGHTS: &str = "text_encoder_2/model.fp16.safetensors";
@@ -44,7 +42,6 @@ fn damaged_sdxl_models_are_explained() {
     check(
         SDXL,
         vec![
-            (INDEX, Key("/_class_name", json!(REFINER)), Config, &["_class_name", REFINER, "refiner"]),
             (INDEX, Key("/text_encoder_2", json!([null, null])), Config, &["text_encoder_2", "null"]),
             (
                 INDEX,

@@ -12,8 +12,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use deepcache::Error;
 use deepcache::deepcache::{Budget, CacheProfile, CacheSchedule, Placement, Reuse};
 use deepcache::pipelines::{
-    Analysis, AnalysisOptions, CacheOptions, Condition, DiffusionPipeline, Generation, Request, StepKind,
-    StorageType,
+    Analysis, AnalysisOptions, CacheOptions, Condition, DiffusionPipeline, Generation, Progress, Request,
+    StepKind, StorageType,
 };
 use deepcache::schedulers::SchedulerKind;
 use loops::{load, number, run};
@@ -171,7 +171,7 @@ fn trials_are_what_such_runs_give_and_plans_follow_them() {
     let measured = analysis(&request, vec![0], 3);
     let mut profile = measured.profile().unwrap();
     let runs = [(request.clone(), measured.latents.clone())];
-    let stop = |_| ControlFlow::Continue(());
+    let stop = |_: Progress<'_>| ControlFlow::Continue(());
     with(|pipeline| pipeline.try_plans(&mut profile, &runs, &[3], stop)).unwrap();
     let trials = profile.branches[0].trials.clone();
     let uniform = trials

@@ -6,6 +6,8 @@
 mod configs;
 #[path = "schedulers/laws.rs"]
 mod laws;
+#[path = "schedulers/parts.rs"]
+mod parts;
 mod support;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 use deepcache::gpu::recording::Recording;
 use deepcache::kernels::Affine;
 use deepcache::kernels::add::add;
+use deepcache::kernels::blend_outside::blend_outside;
 use deepcache::kernels::geglu::geglu;
 use deepcache::kernels::group_norm::{GroupNormConfig, group_norm};
 use deepcache::kernels::guidance::{GuidanceConfig, guidance};
@@ -95,7 +96,21 @@ fn scheduler_kernels_refuse_what_does_not_fit() {
     refused("noise", |r| scheduler_step(r, &state, &output, [Some(&state), None], &table, &step));
     refused("threshold", |r| scheduler_step(r, &state, &output, [None, Some(&state)], &table, &step));
     refused("step", |r| scheduler_step(r, &state, &output, [None; 2], &table, &tensor(&[1], F32)));
-    refused("state", |r| scale_model_input(r, &state, &table, &step, [1, 2, 2, 4], 2, F16));
+    let own = [&state, &table, &step];
+    refused("state", |r| scale_model_input(r, own, None, [1, 2, 2, 4], 2, F16));
+    refused("beside", |r| scale_model_input(r, own, Some(&output), [1, 2, 2, 3], 2, F16));
+    let beside = tensor(&[2, 1, 3, 5], F32);
+    refused("beside", |r| scale_model_input(r, own, Some(&beside), [2, 1, 2, 3], 2, F16));
+    let (clean, mask, levels) =
+        (tensor(&[1, 2, 2, 3], F32), tensor(&[1, 2, 2, 1], F32), tensor(&[3, 2], F32));
+    let blend = |r: &mut _, state: &_, clean: &_, mask: &_, levels: &_, step: &_| {
+        blend_outside(r, state, [clean, &tensor(&[1, 2, 2, 3], F32), mask], levels, step)
+    };
+    refused("state", |r| blend(r, &tensor(&[2, 11], F32), &clean, &mask, &levels, &step));
+    refused("noise", |r| blend(r, &state, &tensor(&[1, 2, 3, 2], F32), &mask, &levels, &step));
+    refused("mask", |r| blend(r, &state, &clean, &clean, &levels, &step));
+    refused("levels", |r| blend(r, &state, &clean, &mask, &clean, &step));
+    refused("step", |r| blend(r, &state, &clean, &mask, &levels, &tensor(&[1], F32)));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn tiles_of_a_vae_agree_with_diffusers() {
             let [_, height, width, channels] = latents.shape[..] else { panic!("four extents") };
             let sample: Vec<f32> = latents.values.iter().map(|&value| value as f32).collect();
             let tiles = Tiles::new([height, width], number(&case["side"]), upsampling);
-            let picture = tiles.join(|tile| {
+            let picture = tiles.join(3, |tile| {
                 let values = tiles.cut(&sample, tile).into_iter().map(f64::from).collect();
                 let shape = vec![1, tile.size[0], tile.size[1], channels];
                 let input = rig.input(&Golden { shape, values });

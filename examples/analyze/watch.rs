@@ -23,7 +23,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Shows what run `run` of `runs` equally long ones is doing; the answer is for it.
-    pub(crate) fn show(&self, progress: Progress, run: usize, runs: usize) -> ControlFlow<()> {
+    pub(crate) fn show(&self, progress: Progress<'_>, run: usize, runs: usize) -> ControlFlow<()> {
         match progress {
             Progress::Denoising { completed, of, .. } => {
                 self.calls.set((run * of + completed, runs * of));

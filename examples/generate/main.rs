@@ -9,6 +9,7 @@ mod cache;
 mod command;
 mod options;
 mod parameters;
+mod refining;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use command::{check_names, interrupt, list_devices, program, progress_bar, save_pipelines, tune};
 use deepcache::files::{check_writable, write_whole};
-use deepcache::pipelines::{Generation, Latents, Request};
+use deepcache::pipelines::{DiffusionPipeline, Generation, Latents, Progress, Request, Statistics};
 use deepcache::{Error, Result};
 use options::Options;
 use parameters::parameters;
@@ -45,7 +46,9 @@ fn run(options: &Options) -> Result<()> {
     let ends =
         [0, request.count.saturating_sub(1)].map(|number| numbered(&options.output, number, request.count));
     let mut files: Vec<&PathBuf> = ends.iter().collect();
-    for (option, path) in [("save-latents", &options.save_latents), ("stats", &options.stats)] {
+    let others =
+        [("save-latents", &options.save_latents), ("stats", &options.stats), ("preview", &options.preview)];
+    for (option, path) in others {
         if let Some(path) = path {
             if files.contains(&path) {
                 return Err(Error::option(option, format!("{} is another output already", path.display())));
@@ -59,9 +62,12 @@ fn run(options: &Options) -> Result<()> {
     for path in files {
         check_writable(path)?;
     }
+    let refiner = options.refining.refiner(options, &request)?;
     let mut pipeline = options.model.load()?;
     check_names(&options.conditions, pipeline.classes())?;
     request.scheduler = request.scheduler.or(pipeline.own_scheduler());
+    // A part of a run has the steps of the whole.
+    request.steps = request.steps.or_else(|| Some(pipeline.usual_steps(request.scheduler)));
     let cache = options.cache.choose(&pipeline, &request)?;
     request.cache = cache.as_ref().map(|cache| cache.options.clone());
     if let Some(budget) = budget {
@@ -83,22 +89,44 @@ fn run(options: &Options) -> Result<()> {
         }
     }
 
+    let draw =
+        |pipeline: &mut DiffusionPipeline, request: &Request| draw(pipeline, request, options, &stopped);
+    let generation = draw(&mut pipeline, &request)?;
+    if let Some(profile) = pipeline.profile() {
+        eprintln!("{profile}");
+    }
+    let Some(refiner) = refiner else {
+        return save(options, &request, &generation, None);
+    };
+    drop(pipeline);
+    let refined = refiner.go_on(options, &request, generation.latents, draw)?;
+    save(options, &request, &refined, Some(&generation.statistics))
+}
+
+/// Makes the pictures of a request.
+fn draw(
+    pipeline: &mut DiffusionPipeline,
+    request: &Request,
+    options: &Options,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Generation> {
     let bar = progress_bar(options.quiet);
-    let outcome = pipeline.generate(&request, |progress| {
+    let mut unwritten = Ok(());
+    let outcome = pipeline.generate(request, |progress| {
         bar.show(progress);
-        if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if let (Progress::Preview { preview, .. }, Some(path)) = (progress, &options.preview) {
+            unwritten = preview.save(path, &[]);
+        }
+        if stopped() || unwritten.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
     save_pipelines(pipeline.gpu());
+    unwritten?;
     let generation = outcome?;
     for warning in &generation.warnings {
         eprintln!("warning: {warning}");
     }
-    save(options, &request, &generation)?;
-    if let Some(profile) = pipeline.profile() {
-        eprintln!("{profile}");
-    }
-    Ok(())
+    Ok(generation)
 }
 
 /// Says what a run would take on the device.
@@ -111,7 +139,13 @@ fn plan(options: &Options, mut request: Request) -> Result<()> {
     Ok(())
 }
 
-fn save(options: &Options, request: &Request, generation: &Generation) -> Result<()> {
+/// Writes the files; `base` is what the part of the run took that another model has made.
+fn save(
+    options: &Options,
+    request: &Request,
+    generation: &Generation,
+    base: Option<&Statistics>,
+) -> Result<()> {
     for (number, picture) in generation.pictures.iter().enumerate() {
         let path = numbered(&options.output, number, generation.pictures.len());
         picture.save(&path, &[("parameters", &parameters(options, request, generation, number))])?;
@@ -124,8 +158,13 @@ fn save(options: &Options, request: &Request, generation: &Generation) -> Result
     }
     let statistics = &generation.statistics;
     if let Some(path) = &options.stats {
-        let mut text = serde_json::to_vec_pretty(statistics)
-            .map_err(|error| Error::option("--stats", error.to_string()))?;
+        let text = match base {
+            Some(base) => {
+                serde_json::to_vec_pretty(&serde_json::json!({ "base": base, "refiner": statistics }))
+            }
+            None => serde_json::to_vec_pretty(statistics),
+        };
+        let mut text = text.map_err(|error| Error::option("--stats", error.to_string()))?;
         text.push(b'\n');
         write_whole(path, &text)?;
     }

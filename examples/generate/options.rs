@@ -10,6 +10,7 @@ use deepcache::{Error, Result};
 
 use crate::cache::Cache;
 use crate::command::{Conditions, ModelOptions, Sampling};
+use crate::refining::Refining;
 
 /// Draws pictures with a diffusion model, on any GPU: from a prompt, from an ImageNet class, or from nothing but noise.
 ///
@@ -53,6 +54,17 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub model: ModelOptions,
+
+    #[command(flatten)]
+    pub refining: Refining,
+
+    /// Keep a small picture of what is predicted at the moment in this PNG file, which is written whole each time.
+    #[arg(long, value_name = "FILE", help_heading = "Previews")]
+    pub preview: Option<PathBuf>,
+
+    /// Show it after every so many calls of the U-Net.
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "preview", help_heading = "Previews")]
+    preview_every: usize,
 
     /// Initial noise from a safetensors file: a tensor "latents", f32, [N, C, h, w], of unit variance; number and size
     /// of the pictures follow it.
@@ -125,6 +137,8 @@ impl Options {
             Condition::ClassLabels(labels) if labels.len() > 1 => labels.len(),
             _ => self.count,
         };
-        self.conditions.worded(Request { count, ..self.sampling.request(condition)? })
+        let preview_every = self.preview.as_ref().map(|_| self.preview_every);
+        let request = Request { count, preview_every, ..self.sampling.request(condition)? };
+        self.conditions.worded(self.refining.first(request))
     }
 }

@@ -56,6 +56,9 @@ pub(crate) fn parameters(
     if generation.statistics.weights_dtype != generation.statistics.dtype {
         facts.push(format!("Weights: {}", generation.statistics.weights_dtype));
     }
+    if let Some((name, start)) = options.refining.described() {
+        facts.push(format!("Refiner: {name}, Refiner switch at: {start}"));
+    }
     let vae = options.model.vae.as_deref().and_then(Path::file_name);
     facts.extend(vae.map(|name| format!("VAE: {}", name.to_string_lossy())));
     for (name, given) in [("LoRA", &options.model.lora), ("Embedding", &options.model.embedding)] {

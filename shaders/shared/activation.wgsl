@@ -1,6 +1,7 @@
 //! activation: the element-wise functions of the models, in f32.
 
-override ACTIVATION: u32 = 0u; // 0 none, 1 silu, 2 gelu (with erf), 3 quick_gelu
+// 0 none, 1 silu, 2 gelu (with erf), 3 quick_gelu, 4 relu, 5 soft_limit, 6 from_unit
+override ACTIVATION: u32 = 0u;
 
 fn sigmoid(x: f32) -> f32 {
     // exp overflows to infinity for large negative x, and the quotient is 0 then, as it should be
@@ -26,6 +27,10 @@ fn activate(x: f32) -> f32 {
         case 1u: { return x * sigmoid(x); }
         case 2u: { return gelu(x); }
         case 3u: { return x * sigmoid(1.702 * x); }
+        case 4u: { return max(x, 0.0); }
+        // tanh is 1 to f32 beyond 9, and some drivers compute it with exp, which overflows
+        case 5u: { return 3.0 * tanh(clamp(x / 3.0, -10.0, 10.0)); }
+        case 6u: { return 2.0 * x - 1.0; }
         default: { return x; }
     }
 }

@@ -1,4 +1,4 @@
-//! conv2d_epilogue: what follows the sums: bias, time embedding, residual, and the store.
+//! conv2d_epilogue: what follows the sums: bias, time embedding, residual, activation, and the store.
 
 override HAS_BIAS: bool = false;
 override HAS_TIME: bool = false;
@@ -25,5 +25,5 @@ fn finish_word(row: u32, column: u32, columns: u32, biased: vec4<f32>) {
     if HAS_RESIDUAL {
         values += widen(residual[at]);
     }
-    output[at] = narrow(values);
+    output[at] = narrow(vec4(activate(values.x), activate(values.y), activate(values.z), activate(values.w)));
 }

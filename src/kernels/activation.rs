@@ -20,6 +20,12 @@ pub enum Activation {
     Gelu,
     /// `x * sigmoid(1.702 x)`, CLIP's approximation.
     QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `3 tanh(x / 3)`, which keeps latents of tiny autoencoders within 3.
+    SoftLimit,
+    /// `2x - 1`: values from 0 to 1 become values from -1 to 1.
+    FromUnit,
 }
 
 impl Activation {

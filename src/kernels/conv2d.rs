@@ -1,7 +1,8 @@
-//! Convolution with a second input, bias, time embedding and residual.
+//! Convolution with a second input, bias, time embedding, residual and activation.
 
 use bytemuck::{Pod, Zeroable};
 
+use super::activation::Activation;
 use super::product::{Operands, Variants, word};
 use super::tiling::TILE_DEFINITIONS;
 use super::{extent, source};
@@ -24,6 +25,7 @@ pub static TILED: Shader = Shader {
         source!(shared "weight_words_int8"),
         source!(shared "gemm_tile"),
         source!(shared "conv2d_product"),
+        source!(shared "activation"),
         source!(shared "conv2d_epilogue"),
         source!(shared "finish_columns"),
     ],
@@ -56,6 +58,7 @@ pub static MERGE: Shader = Shader {
         source!(shared "word_1"),
         source!(shared "word_4"),
         source!(shared "linear_index"),
+        source!(shared "activation"),
         source!(shared "conv2d_epilogue"),
     ],
     bindings: &["sums", "bias", "time", "step", "residual", "output"],
@@ -71,6 +74,7 @@ pub static BROADCAST: Shader = Shader {
         source!(shared "weight_columns_int8"),
         source!(shared "gemm_block"),
         source!(shared "gemm_broadcast"),
+        source!(shared "activation"),
     ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
     definitions: &["INT8"],
@@ -89,6 +93,7 @@ pub static COOPERATIVE: Shader = Shader {
         source!(shared "weight_words_int8"),
         source!(shared "stage_words"),
         source!(shared "gemm_cooperative"),
+        source!(shared "activation"),
     ],
     bindings: &["input", "second", "weight", "bias", "time", "step", "residual", "output"],
     definitions: &["EDGE", "WORD", "INT8", "LANES"],
@@ -170,7 +175,7 @@ pub struct TimeRow<'a> {
     pub step: &'a Tensor,
 }
 
-/// What is fused behind the convolution: all of it is added.
+/// What is fused behind the convolution: all of it is added, then activated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// `[O]`, f32.
@@ -179,6 +184,8 @@ pub struct Epilogue<'a> {
     pub time: Option<TimeRow<'a>>,
     /// `[N, OH, OW, O]`, of the input's element type, added last.
     pub residual: Option<&'a Tensor>,
+    /// What is made of the sums.
+    pub activation: Activation,
 }
 
 /// Records a convolution of `input`, with `second` read as if it were concatenated behind its channels.
@@ -275,6 +282,7 @@ pub fn conv2d(
         ("HAS_BIAS", flag(epilogue.bias.is_some())),
         ("HAS_TIME", flag(epilogue.time.is_some())),
         ("HAS_RESIDUAL", flag(epilogue.residual.is_some())),
+        ("ACTIVATION", f64::from(epilogue.activation.code())),
     ];
     // An absent tensor needs something bound in its place: the weight, which is only read as well.
     let [first, second, matrix] = [input, second.unwrap_or(weight), weight].map(|read| (read, Access::Read));

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod add;
 pub mod add_time;
 pub mod attention;
+pub mod blend_outside;
 pub mod conv2d;
 pub mod dynamic_threshold;
 pub mod emphasis;
@@ -43,6 +44,7 @@ pub const SHADERS: &[&Shader] = &[
     &attention::BROADCAST_WIDE,
     &attention::COOPERATIVE,
     &attention::FLASH,
+    &blend_outside::BLEND_OUTSIDE,
     &conv2d::BROADCAST,
     &conv2d::COOPERATIVE,
     &conv2d::MERGE,
@@ -69,6 +71,7 @@ pub const SHADERS: &[&Shader] = &[
     &matmul::TILED,
     &pixels::PIXELS,
     &scale_model_input::SCALE_MODEL_INPUT,
+    &scale_model_input::SCALE_MODEL_INPUT_BESIDE,
     &scheduler_step::SCHEDULER_STEP,
     &similarity::SIMILARITY,
     &timestep_embedding::TIMESTEP_EMBEDDING,

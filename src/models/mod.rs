@@ -5,6 +5,7 @@ mod config_reader;
 mod from_tensors;
 pub mod latent_diffusion;
 mod original_ddpm;
+pub mod tiny_autoencoder;
 pub mod unet;
 pub mod vae;
 pub mod vq;

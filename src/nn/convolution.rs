@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::recording::Recording;
+use crate::kernels::activation::Activation;
 use crate::kernels::conv2d::{Conv2dConfig, Epilogue, TimeRow, conv2d};
 use crate::tensor::Tensor;
 use crate::weights::{Loader, Weights};
@@ -11,7 +12,7 @@ use crate::weights::{Loader, Weights};
 pub struct Convolution {
     name: String,
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     config: Conv2dConfig,
 }
 
@@ -28,13 +29,24 @@ impl Convolution {
         outputs: usize,
         config: Conv2dConfig,
     ) -> Result<Self> {
-        let at = weights.child(name);
-        Ok(Self {
-            name: name.to_owned(),
-            weight: at.convolution(loader, "weight", outputs, inputs, config.kernel)?,
-            bias: at.vector(loader, "bias", outputs)?,
-            config,
-        })
+        let plain = Self::load_without_bias(weights, loader, name, [inputs, outputs], config)?;
+        let bias = weights.child(name).vector(loader, "bias", outputs)?;
+        Ok(Self { bias: Some(bias), ..plain })
+    }
+
+    /// The convolution called `name`, of so many channels in and out, which has no bias.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_without_bias(
+        weights: &Weights<'_>,
+        loader: &mut Loader,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        config: Conv2dConfig,
+    ) -> Result<Self> {
+        let weight = weights.child(name).convolution(loader, "weight", outputs, inputs, config.kernel)?;
+        Ok(Self { name: name.to_owned(), weight, bias: None, config })
     }
 
     /// Records the convolution.
@@ -59,7 +71,23 @@ impl Convolution {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let recording = &mut recording.scope(&self.name);
-        let epilogue = Epilogue { bias: Some(&self.bias), time, residual };
+        let epilogue = Epilogue { bias: self.bias.as_ref(), time, residual, ..Epilogue::default() };
         conv2d(recording, input, second, &self.weight, &self.config, &epilogue)
+    }
+
+    /// Records the convolution, adding a residual, and what an activation makes of the sum.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the tensors do not fit.
+    pub fn record_activated(
+        &self,
+        recording: &mut Recording,
+        input: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let recording = &mut recording.scope(&self.name);
+        let epilogue = Epilogue { bias: self.bias.as_ref(), time: None, residual, activation };
+        conv2d(recording, input, None, &self.weight, &self.config, &epilogue)
     }
 }

@@ -5,9 +5,10 @@ use super::model::{Conditioner, Decoder, Inputs, Model};
 use super::wording::Wording;
 use super::{Condition, Request};
 use crate::error::{Error, Result};
+use crate::image::Picture;
 use crate::kernels::MOST_PIXELS;
 use crate::kernels::guidance::GuidanceConfig;
-use crate::models::unet::SIZES;
+use crate::models::unet::{REFINER_SIZES, SIZES};
 
 /// Sides of a picture beyond this are taken for a mistake.
 const LONGEST_SIDE: usize = 16_384;
@@ -28,8 +29,8 @@ pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4
     let step = side_step(model);
     if let Some(latents) = &request.latents {
         let [count, channels, height, width] = latents.shape();
-        if channels != unet.in_channels {
-            let problem = format!("have {channels} channels, this model needs {}", unet.in_channels);
+        if channels != model.latent_channels() {
+            let problem = format!("have {channels} channels, this model needs {}", model.latent_channels());
             return Err(Error::option("latents", problem));
         }
         check_count(count)?;
@@ -52,7 +53,16 @@ pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4
         return Ok(latents.shape());
     }
     check_count(request.count)?;
-    let [own_height, own_width] = unet.sample_size.unwrap_or(USUAL_SAMPLE).map(|extent| extent * factor);
+    let [own_height, own_width] = match &request.image {
+        // As large as fits into the image.
+        Some(image) => image.size().map(|side| side - side % step),
+        None => unet.sample_size.unwrap_or(USUAL_SAMPLE).map(|extent| extent * factor),
+    };
+    if own_height == 0 || own_width == 0 {
+        let [height, width] = request.image.as_ref().map(Picture::size).unwrap_or_default();
+        let problem = format!("has {width}x{height} pixels, expected at least {step} on each side");
+        return Err(Error::option("image", problem));
+    }
     let side = |option: &str, wanted: Option<usize>, own: usize| {
         let side = wanted.unwrap_or(own);
         if side == 0 || !side.is_multiple_of(step) || side > LONGEST_SIDE {
@@ -64,7 +74,7 @@ pub(super) fn sample_shape(model: &Model, request: &Request) -> Result<[usize; 4
     let height = side("height", request.height, own_height)?;
     let width = side("width", request.width, own_width)?;
     check_pixels(height * factor, width * factor)?;
-    Ok([request.count, unet.in_channels, height, width])
+    Ok([request.count, model.latent_channels(), height, width])
 }
 
 /// What the sides of a picture are multiples of. A U-Net that pads its downsamplers on one side only makes half of
@@ -91,10 +101,21 @@ fn check_pixels(height: usize, width: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a model that reads sizes is told about the pictures: original size, crop, target size.
-pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Result<[f32; SIZES]> {
+/// What a model that reads sizes is told about the pictures, what guidance leads away from first: original size, crop,
+/// and target size, or for a refiner an aesthetic score.
+pub(super) type Sizes = [[f32; SIZES]; 2];
+
+/// The scores of a picture, and of what it is led away from, where a request does not say: those of diffusers.
+const USUAL_SCORES: [f64; 2] = [2.5, 6.0];
+
+/// Scores beyond this are taken for a mistake.
+const MOST_SCORE: f64 = 1000.0;
+
+/// What a model that reads sizes is told about the pictures.
+pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Result<Sizes> {
     let factor = model.decoder.upsampling();
     let own = [shape[2] * factor, shape[3] * factor];
+    let told = model.unet.config().text_time.map_or(0, |text_time| text_time.sizes);
     let asked = [
         ("original size", request.original_size, own),
         ("crops coords top left", request.crops_coords_top_left, [0, 0]),
@@ -102,8 +123,9 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
     ];
     let mut sizes = [0.0; SIZES];
     for (place, (option, wanted, usual)) in asked.into_iter().enumerate() {
-        if wanted.is_some() && model.unet.config().text_time.is_none() {
-            return Err(Error::option(option, "this model is not told sizes: leave it out"));
+        if wanted.is_some() && told < 2 * place + 2 {
+            let problem = if told == 0 { "this model is not told sizes" } else { "a refiner is not told it" };
+            return Err(Error::option(option, format!("{problem}: leave it out")));
         }
         for (side, value) in wanted.unwrap_or(usual).into_iter().enumerate() {
             if value > LONGEST_SIDE {
@@ -114,7 +136,29 @@ pub(super) fn sizes(model: &Model, request: &Request, shape: [usize; 4]) -> Resu
             sizes[2 * place + side] = value;
         }
     }
-    Ok(sizes)
+    let mut both = [sizes; 2];
+    let scores = [
+        ("negative aesthetic score", request.negative_aesthetic_score),
+        ("aesthetic score", request.aesthetic_score),
+    ];
+    for (copy, (option, wanted)) in scores.into_iter().enumerate() {
+        if told != REFINER_SIZES {
+            if wanted.is_some() {
+                let problem = "this model is no refiner of SDXL, which would be told one: leave it out";
+                return Err(Error::option(option, problem));
+            }
+            continue;
+        }
+        let score = wanted.unwrap_or(USUAL_SCORES[copy]);
+        if score.is_nan() || score.abs() > MOST_SCORE {
+            return Err(Error::option(
+                option,
+                format!("expected a number up to {MOST_SCORE}, found {score}"),
+            ));
+        }
+        both[copy][REFINER_SIZES - 1] = single(score);
+    }
+    Ok(both)
 }
 
 /// Scale and rescaling of guidance.
@@ -251,7 +295,7 @@ pub(super) fn usual_steps(model: &Model, is_ddpm: bool) -> usize {
         _ if model.unet.config().guidance_channels.is_some() => 4,
         (Conditioner::Text(_) | Conditioner::TwoTexts(_), _) => 50,
         (Conditioner::Classes(_), _) => 250,
-        (Conditioner::Nothing, Decoder::Pixels) if is_ddpm => 1000,
+        (Conditioner::Nothing, Decoder::Pixels { .. }) if is_ddpm => 1000,
         (Conditioner::Nothing, _) => 100,
     }
 }

@@ -3,26 +3,28 @@
 use std::sync::Arc;
 
 use super::VaeTiling;
+use super::encoding::{bytes_of, floats_of};
 use super::faults::{ADVICE_DECODER, first, trace};
 use super::frame::recording_of;
-use super::model::{Decoder, Model};
+use super::model::Decoder;
+use super::tiles::attempts_of;
 use crate::error::{Error, Result};
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
 use crate::gpu::{Executor, Memory, Program};
 use crate::kernels::finite::{Row, finite};
 use crate::kernels::pixels::pixels;
-use crate::models::vae::tiling::{TILE_STEP, Tiles};
+use crate::models::vae::tiling::Tiles;
 use crate::tensor::{ElementType, Tensor};
 
-/// Smaller tiles are nothing but seams.
-const SMALLEST_SIDE: usize = 2 * TILE_STEP;
+/// The name of the recordings that make pictures.
+pub(super) const DECODE: &str = "decode";
 
-/// What helps where the decoder is too large and must not be cut.
+/// What helps where the VAE is too large and must not be cut.
 const ADVICE: &str = "use --vae-tiling auto (VaeTiling::Auto), a smaller picture, or 16-bit storage";
 
-/// The tensors of a decode, and where its tiles lie.
-#[derive(Debug)]
+/// The tensors of a decode, and where its tiles lie; by default nothing is decoded.
+#[derive(Debug, Default)]
 pub(super) struct Decoding {
     /// `None` where the picture is decoded whole.
     tiles: Option<Tiles>,
@@ -52,13 +54,13 @@ struct Piece {
 /// More than one where it is left open: the later ones take less memory. What cannot be bound is left out, as far as
 /// anything else remains.
 pub(super) fn attempts(
-    model: &Model,
+    decoder: &Decoder,
     size: [usize; 2],
     tiling: VaeTiling,
     limit: u64,
     choices: &Arc<Choices>,
 ) -> Result<Vec<Option<usize>>> {
-    let Decoder::Vae(vae) = &model.decoder else {
+    let Some(usual_side) = decoder.tile_side() else {
         return match tiling {
             VaeTiling::Always => {
                 Err(Error::option("vae tiling", "this model has no VAE that could decode in tiles"))
@@ -66,49 +68,19 @@ pub(super) fn attempts(
             VaeTiling::Auto | VaeTiling::Never => Ok(vec![None]),
         };
     };
-    let longest = size[0].max(size[1]);
-    let fits = |side: Option<usize>| -> Result<bool> {
+    attempts_of(size, usual_side, tiling, |side| {
         let piece = side.map_or(size, |side| size.map(|extent| extent.min(side)));
-        let (piece, tiled) = (Piece::new(model, piece, side.is_some()), side.is_some());
-        Ok(largest_binding(&[&piece.record(model, tiled, choices)?]).is_none_or(|(_, bytes)| bytes <= limit))
-    };
-    let (first, whole) = match tiling {
-        VaeTiling::Never => return Ok(vec![None]),
-        VaeTiling::Always if longest <= vae.config().tile_side() => return Ok(vec![None]),
-        VaeTiling::Always => (vae.config().tile_side(), false),
-        VaeTiling::Auto => (longest - 1, fits(None)?),
-    };
-    let mut attempts = if whole { vec![None] } else { Vec::new() };
-    // The largest side that can be bound, of those that are multiples of four.
-    let (mut low, mut high) = (SMALLEST_SIDE.min(first) / TILE_STEP, first / TILE_STEP);
-    while low < high {
-        let middle = (low + high).div_ceil(2);
-        if fits(Some(middle * TILE_STEP))? {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    let mut side = low * TILE_STEP;
-    // A picture of fewer latents than a tile is not cut; and what does not fit in the smallest tile does not fit.
-    if side > 0 && fits(Some(side))? {
-        attempts.push(Some(side));
-        while tiling == VaeTiling::Auto && side >= 2 * SMALLEST_SIDE {
-            side = side / 2 / TILE_STEP * TILE_STEP;
-            attempts.push(Some(side));
-        }
-    }
-    if attempts.is_empty() {
-        attempts.push((tiling == VaeTiling::Always).then_some(first));
-    }
-    Ok(attempts)
+        let (piece, tiled) = (Piece::new(decoder, piece, side.is_some()), side.is_some());
+        let recording = piece.record(decoder, tiled, recording_of(DECODE, choices))?;
+        Ok(largest_binding(&[&recording]).is_none_or(|(_, bytes)| bytes <= limit))
+    })
 }
 
-/// An error about a decode that is too large, with what helps where tiles were forbidden.
+/// An error about a decode or encode that is too large, with what helps where tiles were forbidden.
 pub(super) fn advise(error: Error, tiling: VaeTiling) -> Error {
     match error {
         Error::Limit { what, needed, limit, .. }
-            if tiling == VaeTiling::Never && what.starts_with("decode/") =>
+            if tiling == VaeTiling::Never && (what.starts_with("decode/") || what.starts_with("encode/")) =>
         {
             Error::Limit { what, needed, limit, advice: ADVICE }
         }
@@ -118,11 +90,11 @@ pub(super) fn advise(error: Error, tiling: VaeTiling) -> Error {
 
 impl Decoding {
     /// For a sample of this height and width, in tiles of `side` latents.
-    pub(super) fn new(model: &Model, size: [usize; 2], side: Option<usize>) -> Self {
-        let upsampling = model.decoder.upsampling();
+    pub(super) fn new(decoder: &Decoder, size: [usize; 2], side: Option<usize>) -> Self {
+        let upsampling = decoder.upsampling();
         let tiles = side.map(|side| Tiles::new(size, side, upsampling));
         let sizes = tiles.as_ref().map_or_else(|| vec![size], Tiles::sizes);
-        let pieces = sizes.into_iter().map(|size| Piece::new(model, size, tiles.is_some())).collect();
+        let pieces = sizes.into_iter().map(|size| Piece::new(decoder, size, tiles.is_some())).collect();
         Self { tiles, pieces, size: size.map(|extent| extent * upsampling) }
     }
 
@@ -136,9 +108,15 @@ impl Decoding {
         self.pieces.iter().flat_map(Piece::tensors)
     }
 
-    /// Records the decode of every piece.
-    pub(super) fn record(&self, model: &Model, choices: &Arc<Choices>) -> Result<Vec<Recording>> {
-        self.pieces.iter().map(|piece| piece.record(model, self.tiles.is_some(), choices)).collect()
+    /// Records the decode of every piece, under a name.
+    pub(super) fn record(
+        &self,
+        decoder: &Decoder,
+        name: &str,
+        choices: &Arc<Choices>,
+    ) -> Result<Vec<Recording>> {
+        let tiled = self.tiles.is_some();
+        self.pieces.iter().map(|piece| piece.record(decoder, tiled, recording_of(name, choices))).collect()
     }
 
     /// Decodes a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
@@ -159,27 +137,22 @@ impl Decoding {
             let rgb = packed.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
             return Ok((width, height, rgb));
         };
-        let picture = tiles.join(|tile| {
+        let picture = tiles.join(3, |tile| {
             let place = |piece: &Piece| piece.size == tile.size;
             let piece = self.pieces.iter().position(place).expect("a piece for every size of a tile");
             let bytes = play(piece, &tiles.cut(sample, tile))?;
-            Ok::<_, Error>(match self.pieces[piece].output.element() {
-                ElementType::F16 => {
-                    bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes).iter().map(|v| v.to_f32()).collect()
-                }
-                _ => bytemuck::pod_collect_to_vec(&bytes),
-            })
+            Ok::<_, Error>(floats_of(&bytes, self.pieces[piece].output.element()))
         })?;
         Ok((width, height, picture.into_iter().map(byte).collect()))
     }
 }
 
 impl Piece {
-    fn new(model: &Model, size: [usize; 2], tiled: bool) -> Self {
+    fn new(decoder: &Decoder, size: [usize; 2], tiled: bool) -> Self {
         let [height, width] = size;
-        let channels = model.unet.config().in_channels;
-        let stored = model.decoder.sample_element();
-        let pixels = size.map(|extent| extent * model.decoder.upsampling());
+        let channels = decoder.sample_channels();
+        let stored = decoder.sample_element();
+        let pixels = size.map(|extent| extent * decoder.upsampling());
         let sample = Tensor::external("decoded_sample", [1, height, width, channels], stored);
         let output = if tiled {
             Tensor::external("tile", [1, pixels[0], pixels[1], 3], stored)
@@ -195,9 +168,8 @@ impl Piece {
         [&self.sample, &self.output, &self.faults, &self.step]
     }
 
-    fn record(&self, model: &Model, tiled: bool, choices: &Arc<Choices>) -> Result<Recording> {
-        let mut recording = recording_of("decode", choices);
-        let image = model.decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
+    fn record(&self, decoder: &Decoder, tiled: bool, mut recording: Recording) -> Result<Recording> {
+        let image = decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
         finite(&mut recording, &image, &self.step, &self.faults, Row::Fixed(0))?;
         if tiled {
             recording.place(&image, &self.output);
@@ -215,13 +187,7 @@ impl Piece {
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Vec<u8>> {
-        let bytes = match self.sample.element() {
-            ElementType::F16 => {
-                sample.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()
-            }
-            _ => bytemuck::cast_slice(sample).to_vec(),
-        };
-        memory.write(&self.sample, 0, &bytes)?;
+        memory.write(&self.sample, 0, &bytes_of(sample, self.sample.element()))?;
         memory.write(&self.faults, 0, &[0; 4])?;
         executor.play(program)?;
         let output = memory.read(&self.output)?;
@@ -236,7 +202,7 @@ impl Piece {
 }
 
 /// A value of -1 to 1 as the kernel `pixels` makes a byte of it.
-fn byte(value: f32) -> u8 {
+pub(super) fn byte(value: f32) -> u8 {
     let unit = value * 0.5 + 0.5;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255; NaN becomes 0")]
     let byte = (unit.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
@@ -251,16 +217,16 @@ mod tests {
     use crate::pipelines::loading::open_model;
     use crate::weights::ModelFiles;
 
-    fn model() -> Model {
+    fn decoder() -> Decoder {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny");
         let files = ModelFiles::open(path).unwrap();
-        open_model(&files, &LoadOptions::default(), ElementType::F32, u64::MAX).unwrap().model
+        open_model(&files, &LoadOptions::default(), ElementType::F32, u64::MAX).unwrap().model.decoder
     }
 
     #[test]
     fn smaller_tiles_are_tried_one_after_the_other() {
-        let (model, choices) = (model(), Arc::default());
-        let sides = |size, tiling, limit| attempts(&model, size, tiling, limit, &choices).unwrap();
+        let (decoder, choices) = (decoder(), Arc::default());
+        let sides = |size, tiling, limit| attempts(&decoder, size, tiling, limit, &choices).unwrap();
         let large = [64, 40];
         assert_eq!(sides(large, VaeTiling::Never, 0), [None]);
         assert_eq!(sides(large, VaeTiling::Auto, u64::MAX), [None, Some(60), Some(28), Some(12)]);
@@ -273,11 +239,11 @@ mod tests {
 
     #[test]
     fn every_attempt_takes_less_memory() {
-        let (model, choices) = (model(), Arc::default());
+        let (decoder, choices) = (decoder(), Arc::default());
         let size = [64, 40];
-        let sides = attempts(&model, size, VaeTiling::Auto, u64::MAX, &choices).unwrap();
+        let sides = attempts(&decoder, size, VaeTiling::Auto, u64::MAX, &choices).unwrap();
         let bytes = sides.iter().map(|side| {
-            let recordings = Decoding::new(&model, size, *side).record(&model, &choices).unwrap();
+            let recordings = Decoding::new(&decoder, size, *side).record(&decoder, DECODE, &choices).unwrap();
             plan_slots(&recordings.iter().collect::<Vec<_>>(), PlanMode::Shared).bytes()
         });
         let bytes: Vec<u64> = bytes.collect();

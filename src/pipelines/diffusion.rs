@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use super::cache::CacheRun;
 use super::checks::usual_steps;
+use super::drawn::Drawn;
 use super::faults::{self, Watch};
 use super::frame::Plan;
 use super::model::Model;
 use super::prepared::{Prepared, prepare};
 use super::residency::ModelWeights;
 use super::run::Run;
+use super::source::Source;
 use super::statistics::{Played, StepKind, Times};
 use super::{Latents, Progress, Request, Statistics, StorageType};
 use crate::error::{Error, Result};
@@ -44,7 +46,7 @@ pub struct DiffusionPipeline {
 /// What a run made.
 #[derive(Debug)]
 pub struct Generation {
-    /// The pictures.
+    /// The pictures; none where the run [ends early](Request::denoising_end).
     pub pictures: Vec<Picture>,
     /// The final latents, before they are divided by the autoencoder's scaling factor; the values of the pictures
     /// themselves, about -1 to 1, for a model without an autoencoder.
@@ -147,7 +149,7 @@ impl DiffusionPipeline {
     pub fn generate(
         &mut self,
         request: &Request,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let started = Instant::now();
         let prepared = prepare(&self.model, request)?;
@@ -162,18 +164,16 @@ impl DiffusionPipeline {
         let plan = prepared.plan(self.storage, self.weights.are_staged());
         let kept = cache.as_ref().map(CacheRun::plan);
         let compiled = self.executor.compile_seconds();
-        let mut run = Run::prepare(&plan, kept, self)?;
+        let pictures = prepared.source.as_ref().map(Source::pictures).unwrap_or_default();
+        let mut run = Run::prepare(&plan, kept, &pictures, self)?;
         let compile = self.executor.compile_seconds() - compiled;
         // Drawn only now: a picture that the device cannot hold is refused before its noise is made.
         let mut source = request.generator.seeded(request.seed);
-        let noise = match &request.latents {
-            Some(latents) => Ok(latents.clone()),
-            None => Latents::new(prepared.shape, source.normal(prepared.shape.iter().product())),
-        };
-        let outcome = noise.and_then(|noise| {
+        let drawn = Drawn::new(&self.model, &run, &prepared, request.latents.as_ref(), &mut source);
+        let outcome = drawn.and_then(|drawn| {
             let mut play =
                 Play { pipeline: self, run: &mut run, prepared: &prepared, plan: &plan, started, compile };
-            play.all(&mut cache, &noise, source, &mut progress)
+            play.all(&mut cache, &drawn, source, &mut progress)
         });
         run.release(&mut self.memory);
         drop(run);
@@ -213,9 +213,9 @@ pub(super) fn expect_storable(name: &str, f16: bool, wanted: Option<StorageType>
 }
 
 /// The plays of one run.
-struct Play<'a> {
-    pipeline: &'a mut DiffusionPipeline,
-    run: &'a mut Run,
+pub(super) struct Play<'a> {
+    pub(super) pipeline: &'a mut DiffusionPipeline,
+    pub(super) run: &'a mut Run,
     prepared: &'a Prepared,
     plan: &'a Plan<'a>,
     /// When the run was asked for.
@@ -228,9 +228,9 @@ impl Play<'_> {
     fn all(
         &mut self,
         cache: &mut Option<CacheRun>,
-        noise: &Latents,
+        drawn: &Drawn,
         mut source: NoiseSource,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(Vec<Picture>, Latents, Statistics)> {
         let Self { prepared, started: asked, compile, .. } = *self;
         let trajectory = &prepared.trajectory;
@@ -240,6 +240,7 @@ impl Play<'_> {
         self.encode(0)?;
         let encode = asked.elapsed().as_secs_f64();
 
+        let noise = &drawn.noise;
         let [count, channels, height, width] = noise.shape();
         let steps = count * trajectory.calls.len();
         // Drawn for all pictures at once, call after call, as diffusers does.
@@ -251,6 +252,10 @@ impl Play<'_> {
                 None
             });
         }
+        if let Some(source) = &prepared.source {
+            let masked = drawn.masked.as_ref().map(|latents| latents.channels_last(0));
+            self.run.write_mask(source.mask(), masked.as_deref(), &mut self.pipeline.memory)?;
+        }
         let started = Instant::now();
         let mut finals = Vec::with_capacity(count);
         let mut played = Vec::with_capacity(steps);
@@ -258,10 +263,12 @@ impl Play<'_> {
             if picture > 0 && prepared.inputs.len() > 1 {
                 self.encode(picture)?;
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the device computes in f32")]
-            let sigma = trajectory.initial_sigma as f32;
-            let sample: Vec<f32> = noise.channels_last(picture).iter().map(|value| value * sigma).collect();
+            let sample = drawn.sample(picture, prepared);
             self.run.start(&sample, &mut self.pipeline.memory)?;
+            if let Some(clean) = &drawn.clean {
+                let (clean, noise) = (clean.channels_last(0), noise.channels_last(picture));
+                self.run.write_outside(&clean, &noise, &mut self.pipeline.memory)?;
+            }
             let first = played.len();
             if let Some(cache) = cache {
                 cache.start();
@@ -269,13 +276,22 @@ impl Play<'_> {
             let mut watch = Watch::default();
             for (call, noise) in step_noise.iter().enumerate() {
                 let noise = noise.as_ref().map(|noise| noise.channels_last(picture));
+                let previews = prepared.previews.filter(|previews| previews.follow(call));
+                let before = previews.map(|_| self.run.denoised(&self.pipeline.memory)).transpose()?;
                 played.push(self.call(call, cache.as_mut(), noise.as_deref())?);
                 let memory = &self.pipeline.memory;
                 if let Some(fault) = watch.look(call, || self.run.read_faults(memory))? {
                     return Err(self.explain(fault, cache.as_mut(), &sample, (&step_noise, picture)));
                 }
                 let (completed, full) = (played.len(), played[played.len() - 1].kind == StepKind::Full);
-                if progress(Progress::Denoising { completed, of: steps, full }).is_break() {
+                let mut stopped = progress(Progress::Denoising { completed, of: steps, full }).is_break();
+                if let (Some(previews), Some(before), false) = (previews, before, stopped) {
+                    let preview = previews.make(call, &before, prepared, self.run, self.pipeline)?;
+                    stopped = preview.is_some_and(|preview| {
+                        progress(Progress::Preview { picture, preview: &preview }).is_break()
+                    });
+                }
+                if stopped {
                     self.pipeline.executor.finish()?;
                     return Err(Error::Cancelled { completed, steps });
                 }
@@ -292,7 +308,8 @@ impl Play<'_> {
         let started = Instant::now();
         let scaling = self.pipeline.model.decoder.scaling_factor();
         let mut pictures = Vec::with_capacity(count);
-        for (picture, values) in finals.iter().enumerate() {
+        let decoded = finals.iter().filter(|_| prepared.decodes);
+        for (picture, values) in decoded.enumerate() {
             if progress(Progress::Decoding { picture, of: count }).is_break() {
                 return Err(Error::Cancelled { completed: steps, steps });
             }
@@ -311,7 +328,7 @@ impl Play<'_> {
     }
 
     /// Decides and submits one U-Net call.
-    fn call(
+    pub(super) fn call(
         &mut self,
         call: usize,
         mut cache: Option<&mut CacheRun>,
@@ -328,50 +345,6 @@ impl Play<'_> {
         }
         let kind = if shallow.is_some() { StepKind::Shallow } else { StepKind::Full };
         Ok(Played { call, kind, play, gpu_seconds: None, drift: None })
-    }
-
-    /// An error about a call whose output is not finite, with the layer that a second run finds.
-    fn explain(
-        &mut self,
-        fault: usize,
-        cache: Option<&mut CacheRun>,
-        sample: &[f32],
-        (noises, picture): (&[Option<Latents>], usize),
-    ) -> Error {
-        let noise = |call: usize| noises[call].as_ref().map(|noise| noise.channels_last(picture));
-        // Should the second run have no memory, or lose the device, the call is what is known.
-        let layer = self.trace(fault, cache, sample, &noise).ok().flatten();
-        let layer =
-            layer.map_or("the output of the U-Net".to_owned(), |layer| format!("the output of {layer}"));
-        let what = format!("{layer} in call {} of {}", fault + 1, noises.len());
-        Error::NotFinite { what, advice: faults::ADVICE }
-    }
-
-    /// Makes a picture again up to a call, and that one with every layer checked: the first whose output is not finite.
-    fn trace(
-        &mut self,
-        fault: usize,
-        mut cache: Option<&mut CacheRun>,
-        sample: &[f32],
-        noise: &dyn Fn(usize) -> Option<Vec<f32>>,
-    ) -> Result<Option<String>> {
-        self.pipeline.executor.finish()?;
-        self.pipeline.executor.forget_durations();
-        if let Some(layer) = self.run.trace_condition(self.pipeline)? {
-            return Ok(Some(layer));
-        }
-        self.run.start(sample, &mut self.pipeline.memory)?;
-        if let Some(cache) = &mut cache {
-            cache.start();
-        }
-        for call in 0..fault {
-            self.call(call, cache.as_deref_mut(), noise(call).as_deref())?;
-        }
-        let shallow = match &mut cache {
-            Some(cache) => cache.next(fault)?,
-            None => None,
-        };
-        self.run.trace_step(fault, shallow, noise(fault).as_deref(), self.pipeline)
     }
 
     /// Waits for a picture's calls, and notes what they took.

@@ -6,14 +6,18 @@ use crate::error::Result;
 use crate::gpu::Memory;
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::Recording;
+use crate::kernels::blend_outside::blend_outside;
 use crate::kernels::dynamic_threshold::dynamic_threshold;
 use crate::kernels::finite::{Row, finite};
 use crate::kernels::guidance::{GuidanceConfig, guidance};
 use crate::kernels::scale_model_input::scale_model_input;
 use crate::kernels::scheduler_step::scheduler_step;
-use crate::models::unet::{Conditioning, Context, SIZES};
+use crate::models::unet::{Conditioning, Context};
 use crate::pipelines::VaeTiling;
+use crate::pipelines::checks::Sizes;
 use crate::pipelines::model::{Encoded, Model};
+use crate::pipelines::previews::Previews;
+use crate::pipelines::source::Masking;
 use crate::pipelines::table::{row_length, rows};
 use crate::pipelines::wording::Wording;
 use crate::schedulers::{Limit, Trajectory};
@@ -28,11 +32,17 @@ pub(super) struct Plan<'a> {
     pub(super) guidance: Guidance,
     pub(super) element: ElementType,
     /// What a model that reads sizes is told about the picture.
-    pub(super) sizes: [f32; SIZES],
+    pub(super) sizes: Sizes,
     pub(super) tiling: VaeTiling,
+    pub(super) previews: Option<Previews>,
     /// Whether only the weights that are needed are on the device.
     pub(super) staged: bool,
+    /// Whether pictures are made in the end.
+    pub(super) decodes: bool,
     pub(super) wording: Wording,
+    /// Whether pictures are encoded before anything else.
+    pub(super) encodes: bool,
+    pub(super) masking: Masking,
 }
 
 /// How a run follows its condition.
@@ -86,7 +96,7 @@ pub(super) struct Frame {
     /// without a condition.
     inputs: Vec<Tensor>,
     wording: Wording,
-    sizes: [f32; SIZES],
+    sizes: Sizes,
     /// The sample, and what the sampler keeps of earlier calls: `[1 + history, h * w * C]`.
     pub(super) state: Tensor,
     table: Tensor,
@@ -94,15 +104,39 @@ pub(super) struct Frame {
     pub(super) faults: Tensor,
     /// Noise of the current call, `[1, h, w, C]`, for samplers that draw any.
     noise: Option<Tensor>,
+    /// The model's output, `[1, h, w, C]`, f32, where previews are made of it.
+    output: Option<Tensor>,
     guidance: Guidance,
     /// Ratio and largest bound of dynamic thresholding.
     quantile: Option<[f32; 2]>,
+    /// What the U-Net reads beside the sample, `[1, h, w, E]`: a mask, and the latents of a masked picture.
+    beside: Option<Tensor>,
+    outside: Option<Outside>,
+}
+
+/// What is put back where a mask leaves the picture alone.
+#[derive(Debug)]
+struct Outside {
+    /// The latents of the picture, `[1, h, w, C]`.
+    clean: Tensor,
+    /// The noise that was added to them, `[1, h, w, C]`.
+    noise: Tensor,
+    /// `[1, h, w, 1]`.
+    mask: Tensor,
+    /// Weights of latents and noise after each call, `[S, 2]`.
+    levels: Tensor,
+}
+
+impl Outside {
+    fn tensors(&self) -> [&Tensor; 4] {
+        [&self.clean, &self.noise, &self.mask, &self.levels]
+    }
 }
 
 impl Frame {
     pub(super) fn new(model: &Model, plan: &Plan<'_>) -> Self {
         let copies = plan.guidance.copies();
-        let channels = model.unet.config().in_channels;
+        let channels = model.latent_channels();
         let [height, width] = plan.size;
         let trajectory = plan.trajectory;
         let shape = [1, height, width, channels];
@@ -111,6 +145,7 @@ impl Frame {
         let tokens = model.conditioner.tokens(&plan.wording);
         let planes = [1 + trajectory.history, height * width * channels];
         let row = row_length(trajectory);
+        let external = |name: &str, shape: &[usize]| Tensor::external(name, shape, ElementType::F32);
         Self {
             shape,
             copies,
@@ -123,15 +158,26 @@ impl Frame {
             table: Tensor::external("scheduler_table", [calls, row], ElementType::F32),
             faults: Tensor::external("faults", [calls], ElementType::F32),
             noise: trajectory.draws_noise().then(|| Tensor::external("noise", shape, ElementType::F32)),
+            output: plan.previews.map(|_| Tensor::external("output", shape, ElementType::F32)),
             guidance: plan.guidance,
             quantile: quantile(trajectory),
+            beside: (plan.masking == Masking::Read)
+                .then(|| external("beside", &[1, height, width, model.channels_beside()])),
+            outside: (plan.masking == Masking::Blend).then(|| Outside {
+                clean: external("clean_latents", &shape),
+                noise: external("added_noise", &shape),
+                mask: external("mask", &[1, height, width, 1]),
+                levels: external("noise_levels", &[calls, 2]),
+            }),
         }
     }
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let own = [&self.state, &self.table, &self.faults];
-        self.conditioning.tensors().chain(own).chain(&self.noise).chain(&self.inputs)
+        let masking = self.beside.iter().chain(self.outside.iter().flat_map(Outside::tensors));
+        let calls = self.noise.iter().chain(&self.output);
+        self.conditioning.tensors().chain(own).chain(calls).chain(&self.inputs).chain(masking)
     }
 
     /// The tables and inputs of sampler and condition.
@@ -173,16 +219,20 @@ impl Frame {
         Ok(recording)
     }
 
-    /// Records the sample as the U-Net wants it: `[copies, h, w, C]`.
+    /// Records the sample as the U-Net wants it: `[copies, h, w, C]`, or with more channels beside it.
     pub(super) fn record_input(&self, recording: &mut Recording) -> Result<Tensor> {
         let recording = &mut recording.scope("scheduler");
-        let step = self.conditioning.step();
-        scale_model_input(recording, &self.state, &self.table, step, self.shape, self.copies, self.element)
+        let own = [&self.state, &self.table, self.conditioning.step()];
+        scale_model_input(recording, own, self.beside.as_ref(), self.shape, self.copies, self.element)
     }
 
     /// Records guidance: a prediction `[copies, h, w, C]` to the model's output `[1, h, w, C]`, f32.
     pub(super) fn record_guidance(&self, recording: &mut Recording, prediction: &Tensor) -> Result<Tensor> {
-        guidance(&mut recording.scope("scheduler"), prediction, self.guidance.of_predictions())
+        let output = guidance(&mut recording.scope("scheduler"), prediction, self.guidance.of_predictions())?;
+        if let Some(place) = &self.output {
+            recording.place(&output, place);
+        }
+        Ok(output)
     }
 
     /// Records the scheduler's update of the sample with the model's output `[1, h, w, C]`.
@@ -194,7 +244,13 @@ impl Frame {
             Some(limits) => Some(dynamic_threshold(recording, state, output, table, step, limits)?), // [1]
             None => None,
         };
-        scheduler_step(recording, state, output, [self.noise.as_ref(), threshold.as_ref()], table, step)
+        scheduler_step(recording, state, output, [self.noise.as_ref(), threshold.as_ref()], table, step)?;
+        match &self.outside {
+            Some(Outside { clean, noise, mask, levels }) => {
+                blend_outside(recording, state, [clean, noise, mask], levels, step)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes what is constant over the run.
@@ -204,7 +260,9 @@ impl Frame {
         let frequencies = model.unet.frequencies();
         memory.write(self.conditioning.frequencies(), 0, bytemuck::cast_slice(&frequencies))?;
         if let Some(text_time) = self.conditioning.text_time() {
-            let sizes = vec![self.sizes; self.copies];
+            // What stands for no condition first, where there is guidance.
+            let told = self.sizes[2 - self.copies..].iter().map(|sizes| &sizes[..text_time.told()]);
+            let sizes: Vec<f32> = told.flatten().copied().collect();
             let frequencies = model.unet.size_frequencies();
             memory.write(&text_time.sizes, 0, bytemuck::cast_slice(&sizes))?;
             memory.write(&text_time.frequencies, 0, bytemuck::cast_slice(&frequencies))?;
@@ -217,7 +275,35 @@ impl Frame {
             memory.write(scales, 0, bytemuck::cast_slice(&values))?;
             memory.write(frequencies, 0, bytemuck::cast_slice(&model.unet.guidance_frequencies()))?;
         }
+        if let Some(outside) = &self.outside {
+            let after = trajectory.noise_levels.iter().skip(1).flat_map(|level| [level.signal, level.noise]);
+            // The picture itself after the last call.
+            let levels: Vec<f64> = after.chain([1.0, 0.0]).collect();
+            memory.write(&outside.levels, 0, bytemuck::cast_slice(&floats(&levels)))?;
+        }
         memory.write(&self.table, 0, bytemuck::cast_slice(&rows(trajectory)))
+    }
+
+    /// Writes a mask `[h, w]`, and what belongs to it: the latents `[h, w, C]` of the masked picture where the U-Net
+    /// reads them.
+    pub(super) fn write_mask(&self, mask: &[f32], masked: Option<&[f32]>, memory: &mut Memory) -> Result<()> {
+        if let (Some(beside), Some(masked)) = (&self.beside, masked) {
+            let pixels = mask.iter().zip(masked.chunks_exact(self.shape[3]));
+            let values: Vec<f32> =
+                pixels.flat_map(|(mask, latents)| [mask].into_iter().chain(latents)).copied().collect();
+            memory.write(beside, 0, bytemuck::cast_slice(&values))?;
+        }
+        match &self.outside {
+            Some(outside) => memory.write(&outside.mask, 0, bytemuck::cast_slice(mask)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is put back outside of the mask: latents and noise of one picture, `[h, w, C]` each.
+    pub(super) fn write_outside(&self, clean: &[f32], noise: &[f32], memory: &mut Memory) -> Result<()> {
+        let Some(outside) = &self.outside else { return Ok(()) };
+        memory.write(&outside.clean, 0, bytemuck::cast_slice(clean))?;
+        memory.write(&outside.noise, 0, bytemuck::cast_slice(noise))
     }
 
     /// Writes the inputs of a condition.
@@ -245,6 +331,12 @@ impl Frame {
         }
         let row = u32::try_from(call).unwrap_or(u32::MAX);
         memory.write(self.conditioning.step(), 0, bytemuck::bytes_of(&row))
+    }
+
+    /// The model's output in the last call, `[h, w, C]`, once everything submitted is done; only with previews.
+    pub(super) fn output(&self, memory: &Memory) -> Result<Vec<f32>> {
+        let output = self.output.as_ref().expect("a run with previews keeps the output");
+        Ok(bytemuck::pod_collect_to_vec(&memory.read(output)?))
     }
 
     /// The denoised sample, `[h, w, C]`, once everything submitted is done.

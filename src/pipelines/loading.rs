@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::autoencoder::load_preview;
 use super::diffusion::{expect_storable, storage};
 use super::embeddings::expect_no_embeddings;
 use super::loras::expect_no_loras;
@@ -121,6 +122,7 @@ pub(super) fn open_model(
     let warnings = match files {
         ModelFiles::StableDiffusion(files) => files.warnings.clone(),
         ModelFiles::StableDiffusionXl(files) => files.warnings.clone(),
+        ModelFiles::StableDiffusionXlRefiner(files) => files.warnings.clone(),
         _ => {
             expect_no_loras(&options.loras)?;
             expect_no_embeddings(&options.embeddings)?;
@@ -137,9 +139,10 @@ pub(super) fn open_model(
         embeddings: &options.embeddings,
         told: Vec::new(),
     };
-    let model = match files {
+    let mut model = match files {
         ModelFiles::StableDiffusion(files) => stable_diffusion::load(files, &mut site)?,
         ModelFiles::StableDiffusionXl(files) => stable_diffusion_xl::load(files, &mut site)?,
+        ModelFiles::StableDiffusionXlRefiner(files) => stable_diffusion_xl::load_refiner(files, &mut site)?,
         ModelFiles::LatentDiffusion { unet, vqvae, scheduler } => {
             let unet_config = UNetConfig::from_file(&unet.config)?;
             let vq_config = VqConfig::from_file(&vqvae.config)?;
@@ -153,7 +156,7 @@ pub(super) fn open_model(
                 VqDecoder::load(vq_config, file, loader)
             })?;
             let (conditioner, decoder) = (Conditioner::Nothing, Decoder::Vq(Box::new(vq)));
-            Model { conditioner, unet, decoder, scheduler }
+            Model { conditioner, unet, decoder, encoder: None, preview: None, scheduler }
         }
         ModelFiles::Pixels { unet, scheduler } => {
             let config = UNetConfig::from_file(&unet.config)?;
@@ -162,11 +165,14 @@ pub(super) fn open_model(
             let scheduler = SchedulerConfig::from_file(scheduler)?;
             let unet =
                 site.component(Part::Network, unet, "unet", |file, loader| UNet::load(config, file, loader))?;
-            Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler }
+            Model::of_pixels(unet, scheduler)
         }
         ModelFiles::OriginalLatentDiffusion(files) => site.latent_diffusion(files)?,
         ModelFiles::OriginalDdpm(files) => site.original_ddpm(files)?,
     };
+    if let Some(path) = &options.preview_vae {
+        model.preview = Some(load_preview(path, &model, &mut site)?);
+    }
     Ok(Opened { model, weights: site.weights, warnings, told: site.told })
 }
 
@@ -286,7 +292,8 @@ impl Site<'_> {
         let scheduler =
             SchedulerConfig::latent_diffusion(config.linear_start, config.linear_end, config.timesteps)?;
         let decoder = Decoder::Vq(Box::new(vq));
-        Ok(Model { conditioner: Conditioner::Classes(embedder), unet, decoder, scheduler })
+        let conditioner = Conditioner::Classes(embedder);
+        Ok(Model { conditioner, unet, decoder, encoder: None, preview: None, scheduler })
     }
 
     fn original_ddpm(&mut self, files: &Original) -> Result<Model> {
@@ -300,7 +307,7 @@ impl Site<'_> {
         let unet = self
             .network(Part::Network, renamed, "unet", |file, loader| UNet::load(config.unet, file, loader))?;
         let scheduler = SchedulerConfig::original_ddpm(config.beta_start, config.beta_end, config.timesteps)?;
-        Ok(Model { conditioner: Conditioner::Nothing, unet, decoder: Decoder::Pixels, scheduler })
+        Ok(Model::of_pixels(unet, scheduler))
     }
 }
 

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::cache::CacheRun;
 use super::diffusion::{expect_storable, storage};
+use super::encoding::Encoding;
 use super::loading::{Opened, open_model};
 use super::model::Model;
 use super::prepared::prepare;
 use super::recorded::{Recorded, Stage};
-use super::residency::{Residency, Stored};
+use super::residency::{Part, Residency, Stored};
 use super::run::Footprint;
 use super::streaming::Streaming;
 use super::{DiffusionPipeline, LoadOptions, Request, StorageType};
@@ -64,7 +65,8 @@ pub struct NetworkMemory {
 /// What is on the device at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StageMemory {
-    /// `run` where there is one stage only; `text`, `denoising` and `decoding` with low memory.
+    /// `run`; with low memory, `text`, `denoising` and `decoding` instead; before them `encoding`, where the run starts
+    /// from a picture.
     pub name: &'static str,
     /// Bytes of weights.
     pub weights: u64,
@@ -111,6 +113,8 @@ pub struct MemoryPlan {
     pub tables: u64,
     /// The side of the tiles that pictures are decoded in, in latents; `None` where they are decoded whole.
     pub vae_tile: Option<usize>,
+    /// The same of the tiles that a picture is encoded in.
+    pub vae_encoder_tile: Option<usize>,
     /// The largest tensor that is bound, by the command that binds it, and its bytes.
     pub largest_binding: (String, u64),
     /// The largest that the device binds.
@@ -161,6 +165,12 @@ impl fmt::Display for MemoryPlan {
         row(f, "peak", self.peak())?;
         let tiles = self.vae_tile.map_or("whole".to_owned(), |side| format!("in tiles of {side} latents"));
         writeln!(f, "decoded {tiles}")?;
+        if self.stages.iter().any(|stage| stage.name == "encoding") {
+            let tiles = self
+                .vae_encoder_tile
+                .map_or("whole".to_owned(), |side| format!("in tiles of {side} latents"));
+            writeln!(f, "encoded {tiles}")?;
+        }
         let (name, bytes) = &self.largest_binding;
         write!(
             f,
@@ -283,18 +293,26 @@ fn plan_of(
     let kept = cache.as_ref().map(CacheRun::plan);
     let plan = prepared.plan(storage, staged);
     let recorded = Recorded::new(model, &plan, kept, target.binding_limit, &target.choices)?;
-    let stages: &[(Stage, &'static str)] = match (staged, &recorded.text) {
-        (false, _) => &[(Stage::Whole, "run")],
+    let mut all: Vec<(Stage, &'static str)> = match (staged, &recorded.text) {
+        (false, _) => vec![(Stage::Whole, "run")],
         (true, Some(_)) => {
-            &[(Stage::Text, "text"), (Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")]
+            vec![(Stage::Text, "text"), (Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")]
         }
-        (true, None) => &[(Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")],
+        (true, None) => vec![(Stage::Denoising, "denoising"), (Stage::Decoding, "decoding")],
     };
+    if recorded.decode.is_empty() {
+        all.retain(|(stage, _)| *stage != Stage::Decoding);
+    }
+    if recorded.encoding.is_some() {
+        all.insert(0, (Stage::Encoding, "encoding"));
+    }
+    let counted =
+        || networks.iter().filter(|network| network.part != Part::Encoder || recorded.encoding.is_some());
     let persistent = allocated_bytes(recorded.persistent());
     let cache = allocated_bytes(recorded.kept());
-    let stages = stages.iter().map(|&(stage, name)| {
+    let stages = all.iter().map(|&(stage, name)| {
         let slots = plan_slots(&recorded.of(stage), PlanMode::Shared);
-        let read = networks.iter().filter(|network| stage.reads(network.part));
+        let read = counted().filter(|network| stage.holds(network.part, staged));
         let (activations, largest_live) = (slots.bytes(), slots.largest_live_set);
         let weights = match (residency, stage) {
             (Residency::Streamed { window }, Stage::Denoising) => {
@@ -309,13 +327,13 @@ fn plan_of(
         device: target.name.clone(),
         dtype: storage.to_string(),
         weights_dtype: weight_storage.beside(storage.element()).to_string(),
-        networks: networks
-            .iter()
+        networks: counted()
             .map(|network| NetworkMemory { name: name(network), bytes: network.bytes() })
             .collect(),
         stages: stages.collect(),
         tables: allocated_bytes(recorded.frame.tables()),
         vae_tile: recorded.decoding.side(),
+        vae_encoder_tile: recorded.encoding.as_ref().and_then(Encoding::side),
         largest_binding: largest_binding(&recorded.recordings()).unwrap_or_default(),
         binding_limit: target.binding_limit,
     })

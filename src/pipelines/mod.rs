@@ -1,12 +1,16 @@
 //! Whole runs: from a request to pictures.
 
 mod analysis;
+mod autoencoder;
 mod cache;
 mod checks;
 mod choosing;
 mod decoding;
+mod diagnosis;
 mod diffusion;
+mod drawn;
 mod embeddings;
+mod encoding;
 mod faults;
 mod frame;
 mod latents;
@@ -16,15 +20,18 @@ mod memory_plan;
 mod model;
 mod one_text;
 mod prepared;
+mod previews;
 mod recorded;
 mod request;
 mod residency;
 mod run;
+mod source;
 mod stable_diffusion;
 mod stable_diffusion_xl;
 mod statistics;
 mod streaming;
 mod table;
+mod tiles;
 mod tuning;
 mod tuning_file;
 mod two_texts;

@@ -6,8 +6,9 @@ use super::wording::Wording;
 use crate::error::Result;
 use crate::gpu::recording::Recording;
 use crate::models::latent_diffusion::ClassEmbedder;
+use crate::models::tiny_autoencoder::TinyDecoder;
 use crate::models::unet::{Context, UNet};
-use crate::models::vae::VaeDecoder;
+use crate::models::vae::{VaeDecoder, VaeEncoder};
 use crate::models::vq::VqDecoder;
 use crate::schedulers::SchedulerConfig;
 use crate::tensor::{ElementType, Tensor};
@@ -19,7 +20,35 @@ pub(super) struct Model {
     pub(super) conditioner: Conditioner,
     pub(super) unet: UNet,
     pub(super) decoder: Decoder,
+    /// What makes small pictures of what is predicted meanwhile.
+    pub(super) preview: Option<Decoder>,
+    /// What makes latents of pictures; its weights are on the device only while it does.
+    pub(super) encoder: Option<Box<VaeEncoder>>,
     pub(super) scheduler: SchedulerConfig,
+}
+
+impl Model {
+    /// A U-Net that makes pictures of nothing but noise.
+    pub(super) fn of_pixels(unet: UNet, scheduler: SchedulerConfig) -> Self {
+        let decoder = Decoder::Pixels { channels: unet.config().in_channels };
+        let conditioner = Conditioner::Nothing;
+        Self { conditioner, unet, decoder, encoder: None, preview: None, scheduler }
+    }
+
+    /// Channels of the sample.
+    pub(super) fn latent_channels(&self) -> usize {
+        self.unet.config().out_channels
+    }
+
+    /// Channels that the U-Net reads beside the sample.
+    pub(super) fn channels_beside(&self) -> usize {
+        self.unet.config().in_channels.saturating_sub(self.latent_channels())
+    }
+
+    /// Whether the U-Net reads a mask and a masked picture's latents beside the sample.
+    pub(super) fn reads_mask(&self) -> bool {
+        self.channels_beside() > 0
+    }
 }
 
 /// The values of a condition's inputs: ids of prompts or classes, and places.
@@ -151,18 +180,41 @@ impl Conditioner {
 #[derive(Debug)]
 pub(super) enum Decoder {
     Vae(Box<VaeDecoder>),
+    Tiny(Box<TinyDecoder>),
     Vq(Box<VqDecoder>),
-    /// The sample is the picture.
-    Pixels,
+    /// The sample is the picture, of so many channels.
+    Pixels {
+        channels: usize,
+    },
 }
 
 impl Decoder {
+    /// Channels of the sample.
+    pub(super) fn sample_channels(&self) -> usize {
+        match self {
+            Self::Vae(vae) => vae.config().latent_channels,
+            Self::Tiny(tiny) => tiny.config().latent_channels,
+            Self::Vq(vq) => vq.config().autoencoder.embed_channels,
+            Self::Pixels { channels } => *channels,
+        }
+    }
+
     /// Pixels along one side for every value of the sample.
     pub(super) fn upsampling(&self) -> usize {
         match self {
             Self::Vae(vae) => vae.config().upsampling(),
+            Self::Tiny(tiny) => tiny.config().upsampling(),
             Self::Vq(vq) => vq.config().autoencoder.upsampling(),
-            Self::Pixels => 1,
+            Self::Pixels { .. } => 1,
+        }
+    }
+
+    /// The side of the tiles that it decodes in where that is asked for, in latents; `None` if it cannot be cut.
+    pub(super) fn tile_side(&self) -> Option<usize> {
+        match self {
+            Self::Vae(vae) => Some(vae.config().tile_side()),
+            Self::Tiny(tiny) => Some(tiny.config().tile_side()),
+            Self::Vq(_) | Self::Pixels { .. } => None,
         }
     }
 
@@ -170,8 +222,9 @@ impl Decoder {
     pub(super) fn scaling_factor(&self) -> f32 {
         match self {
             Self::Vae(vae) => vae.config().scaling_factor,
+            Self::Tiny(tiny) => tiny.config().scaling_factor,
             Self::Vq(vq) => vq.config().autoencoder.scaling_factor,
-            Self::Pixels => 1.0,
+            Self::Pixels { .. } => 1.0,
         }
     }
 
@@ -179,7 +232,8 @@ impl Decoder {
     pub(super) fn sample_element(&self) -> ElementType {
         match self {
             Self::Vae(vae) => vae.element(),
-            Self::Vq(_) | Self::Pixels => ElementType::F32,
+            Self::Tiny(tiny) => tiny.element(),
+            Self::Vq(_) | Self::Pixels { .. } => ElementType::F32,
         }
     }
 
@@ -187,8 +241,9 @@ impl Decoder {
     pub(super) fn record(&self, recording: &mut Recording, sample: &Tensor) -> Result<Tensor> {
         match self {
             Self::Vae(vae) => vae.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
+            Self::Tiny(tiny) => tiny.record(&mut recording.scope("vae"), sample), // [N, H, W, 3]
             Self::Vq(vq) => vq.record(&mut recording.scope("vq"), sample),     // [N, H, W, 3]
-            Self::Pixels => Ok(sample.clone()),
+            Self::Pixels { .. } => Ok(sample.clone()),
         }
     }
 }

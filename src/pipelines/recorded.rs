@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::decoding::{Decoding, attempts};
+use super::VaeTiling;
+use super::decoding::{DECODE, Decoding, attempts};
+use super::encoding::{self, Encoding};
 use super::frame::{Frame, Plan, recording_of};
 use super::model::{Encoded, Model};
 use crate::deepcache::Reuse;
@@ -57,6 +59,10 @@ impl Cache {
 pub(super) struct Recorded {
     pub(super) frame: Frame,
     pub(super) decoding: Decoding,
+    /// How pictures are encoded, where any are.
+    pub(super) encoding: Option<Encoding>,
+    /// What else could be tried where there is no memory for the encode: sides of tiles.
+    smaller_encodes: VecDeque<Option<usize>>,
     /// What else could be tried where there is no memory for the decode: sides of tiles.
     smaller: VecDeque<Option<usize>>,
     pub(super) cache: Option<Cache>,
@@ -67,12 +73,24 @@ pub(super) struct Recorded {
     pub(super) full: Recording,
     pub(super) shallow: Option<Recording>,
     pub(super) decode: Vec<Recording>,
+    pub(super) encode: Vec<Recording>,
+    /// What decodes previews.
+    pub(super) previews: Option<PreviewDecoding>,
+}
+
+/// The decode of previews.
+#[derive(Debug)]
+pub(super) struct PreviewDecoding {
+    pub(super) decoding: Decoding,
+    pub(super) recordings: Vec<Recording>,
 }
 
 /// What is ready on the device at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Everything.
+    /// The encoder of pictures, where any are encoded; before all else.
+    Encoding,
+    /// Everything but that.
     Whole,
     /// The text encoders.
     Text,
@@ -105,17 +123,51 @@ impl Recorded {
             }
             None => (record_uncached(&frame, model, choices)?, None, None),
         };
-        let mut smaller: VecDeque<_> = attempts(model, plan.size, plan.tiling, limit, choices)?.into();
-        let decoding = Decoding::new(model, plan.size, smaller.pop_front().flatten());
-        let decode = decoding.record(model, choices)?;
-        Ok(Self { frame, decoding, smaller, cache, encoded, text, condition, full, shallow, decode })
+        let mut smaller: VecDeque<_> = match plan.decodes {
+            true => attempts(&model.decoder, plan.size, plan.tiling, limit, choices)?.into(),
+            false => VecDeque::new(),
+        };
+        let decoding = match smaller.pop_front() {
+            Some(side) => Decoding::new(&model.decoder, plan.size, side),
+            None => Decoding::default(),
+        };
+        let decode = decoding.record(&model.decoder, DECODE, choices)?;
+        let previews = record_previews(model, plan, limit, choices)?;
+        let (size, tiling) = (plan.size, plan.tiling);
+        let (encoding, encode, smaller_encodes) = match &model.encoder {
+            Some(vae) if plan.encodes => {
+                let mut smaller: VecDeque<_> = encoding::attempts(vae, size, tiling, limit, choices)?.into();
+                let encoding = Encoding::new(vae, size, smaller.pop_front().flatten());
+                let encode = encoding.record(vae, choices)?;
+                (Some(encoding), encode, smaller)
+            }
+            _ => (None, Vec::new(), VecDeque::new()),
+        };
+        Ok(Self {
+            frame,
+            decoding,
+            encoding,
+            smaller_encodes,
+            smaller,
+            cache,
+            encoded,
+            text,
+            condition,
+            full,
+            shallow,
+            decode,
+            previews,
+            encode,
+        })
     }
 
     /// Those that are ready in a stage.
     pub(super) fn of(&self, stage: Stage) -> Vec<&Recording> {
-        let denoising = || [&self.condition, &self.full].into_iter().chain(&self.shallow);
+        let previews = || self.previews.iter().flat_map(|previews| &previews.recordings);
+        let denoising = || [&self.condition, &self.full].into_iter().chain(&self.shallow).chain(previews());
         match stage {
             Stage::Whole => self.text.iter().chain(denoising()).chain(&self.decode).collect(),
+            Stage::Encoding => self.encode.iter().collect(),
             Stage::Text => self.text.iter().collect(),
             Stage::Denoising => denoising().collect(),
             Stage::Decoding => self.decode.iter().collect(),
@@ -123,18 +175,37 @@ impl Recorded {
     }
 
     pub(super) fn recordings(&self) -> Vec<&Recording> {
-        self.of(Stage::Whole)
+        let mut all = self.of(Stage::Encoding);
+        all.extend(self.of(Stage::Whole));
+        all
     }
 
     /// The tensors that live as long as the run, but those of the cache.
     pub(super) fn persistent(&self) -> impl Iterator<Item = &Tensor> {
         let encoded = self.encoded.iter().flat_map(Encoded::tensors);
-        self.frame.tensors().chain(encoded).chain(self.decoding.tensors())
+        let previews = self.previews.iter().flat_map(|previews| previews.decoding.tensors());
+        let encoding = self.encoding.iter().flat_map(Encoding::tensors);
+        self.frame.tensors().chain(encoded).chain(self.decoding.tensors()).chain(previews).chain(encoding)
     }
 
     /// The tensors of the cache.
     pub(super) fn kept(&self) -> impl Iterator<Item = &Tensor> {
         self.cache.iter().flat_map(Cache::tensors)
+    }
+
+    /// Encodes in smaller pieces from now on. `None` if there are none; the tensors of the old pieces otherwise.
+    pub(super) fn encode_smaller(
+        &mut self,
+        model: &Model,
+        size: [usize; 2],
+        choices: &Arc<Choices>,
+    ) -> Result<Option<Encoding>> {
+        let (Some(side), Some(vae)) = (self.smaller_encodes.pop_front(), &model.encoder) else {
+            return Ok(None);
+        };
+        let encoding = Encoding::new(vae, size, side);
+        self.encode = encoding.record(vae, choices)?;
+        Ok(self.encoding.replace(encoding))
     }
 
     /// Decodes in smaller pieces from now on. `None` if there are none; the tensors of the old pieces otherwise.
@@ -145,10 +216,27 @@ impl Recorded {
         choices: &Arc<Choices>,
     ) -> Result<Option<Decoding>> {
         let Some(side) = self.smaller.pop_front() else { return Ok(None) };
-        let decoding = Decoding::new(model, size, side);
-        self.decode = decoding.record(model, choices)?;
+        let decoding = Decoding::new(&model.decoder, size, side);
+        self.decode = decoding.record(&model.decoder, DECODE, choices)?;
         Ok(Some(std::mem::replace(&mut self.decoding, decoding)))
     }
+}
+
+/// The decode of previews, if a decoder makes them: whole, or in the largest tiles that can be bound.
+fn record_previews(
+    model: &Model,
+    plan: &Plan<'_>,
+    limit: u64,
+    choices: &Arc<Choices>,
+) -> Result<Option<PreviewDecoding>> {
+    let (Some(decoder), true) = (&model.preview, plan.previews.is_some_and(|wanted| wanted.are_decoded()))
+    else {
+        return Ok(None);
+    };
+    let sides = attempts(decoder, plan.size, VaeTiling::Auto, limit, choices)?;
+    let decoding = Decoding::new(decoder, plan.size, sides.first().copied().flatten());
+    let recordings = decoding.record(decoder, "preview", choices)?;
+    Ok(Some(PreviewDecoding { decoding, recordings }))
 }
 
 /// A full step: input, U-Net, guidance, the scheduler's update.

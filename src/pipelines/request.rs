@@ -1,10 +1,12 @@
 //! What a caller asks for, and what it hears meanwhile.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::deepcache::{CacheSchedule, Plan, Reuse};
 use crate::error::{Error, Result};
+use crate::image::Picture;
 use crate::pipelines::Latents;
 use crate::random::Generator;
 use crate::schedulers::{SchedulerKind, SigmaSpacing, TimestepSpacing};
@@ -76,6 +78,9 @@ pub struct LoadOptions {
     /// LoRAs to be added to the weights of a Stable Diffusion model, in this order. See
     /// [`DiffusionPipeline::set_loras`](super::DiffusionPipeline::set_loras), which changes them later.
     pub loras: Vec<Lora>,
+    /// A tiny autoencoder (TAESD) that decodes previews: a safetensors file, or a directory of diffusers' `AutoencoderTiny`.
+    /// Without one, previews of Stable Diffusion are as small as the latents, and coloured by a matrix.
+    pub preview_vae: Option<PathBuf>,
     /// Textual inversions: words of their own for the prompts of a Stable Diffusion model. `load_textual_inversion` of
     /// diffusers.
     pub embeddings: Vec<Embedding>,
@@ -217,15 +222,44 @@ pub struct Request {
     /// SDXL: rows above and columns left of the picture that are said to have been cut off; `[0, 0]`, a picture with its
     /// subject in the middle, if `None`.
     pub crops_coords_top_left: Option<[usize; 2]>,
-    /// SDXL: height and width that the picture is said to have. Its own if `None`.
+    /// SDXL: height and width that the picture is said to have. Its own if `None`. A refiner is not told it.
     pub target_size: Option<[usize; 2]>,
+    /// Refiners of SDXL: how beautiful the picture is said to be, about 1 to 10; 6 if `None`.
+    pub aesthetic_score: Option<f64>,
+    /// Refiners of SDXL: how beautiful that is which guidance leads away from; 2.5 if `None`.
+    pub negative_aesthetic_score: Option<f64>,
+    /// The run stops at this share of the noise schedule, between 0 (all noise) and 1 (none), so that another model can go
+    /// on. The latents are then still noisy, and no pictures are made of them. `denoising_end` of diffusers.
+    pub denoising_end: Option<f64>,
+    /// The run begins at this share of the noise schedule, with [`latents`](Self::latents) as they are: those of another
+    /// model's run that ended there. Both runs have the number of steps of a whole one. `denoising_start` of diffusers.
+    pub denoising_start: Option<f64>,
+    /// After every so many of a picture's calls of the U-Net, [`Progress::Preview`] shows what is predicted at that moment; never if
+    /// `None`. The device is waited for then; without previews nothing is read and nothing is kept for them, and the
+    /// final pictures are the same to the bit either way.
+    pub preview_every: Option<usize>,
     /// Number of pictures.
     pub count: usize,
     /// DeepCache, or every step in full.
     pub cache: Option<CacheOptions>,
     /// Whether the VAE decodes in tiles; models with another decoder, or none, always decode whole.
     pub vae_tiling: VaeTiling,
-    /// Initial noise of unit variance; drawn from the seed if `None`. Its shape decides number and size.
+    /// Image to image: the picture that the run starts from. It is resized to width and height, or without them to its own
+    /// size, rounded down to what the model can do, with the Lanczos filter of PIL, as `VaeImageProcessor` of diffusers
+    /// does. Encoded and with noise it is the first sample, and the steps of less noise than that are left.
+    /// `StableDiffusionImg2ImgPipeline` of diffusers, and `StableDiffusionXLImg2ImgPipeline`.
+    pub image: Option<Picture>,
+    /// Inpainting: white where the image is drawn anew, black where it stays; grey counts as white from 128 on. As large
+    /// as the image. U-Nets with 9 input channels read it; with others, what stays is put back after every step.
+    /// `StableDiffusionInpaintPipeline` of diffusers, and `StableDiffusionXLInpaintPipeline`.
+    pub mask_image: Option<Picture>,
+    /// How much of the image is changed, 0 to 1: the share of the steps that are done. 1 does all of them; with a mask,
+    /// the run then starts from nothing but noise. If `None`, as in diffusers 0.8, 0.3 with SDXL, and with a mask 1, or
+    /// 0.9999 with SDXL.
+    pub strength: Option<f64>,
+    /// Initial noise of unit variance, or the noise that is added to the image, or with
+    /// [`denoising_start`](Self::denoising_start) the latents to go on with; drawn from the seed if `None`. Its shape
+    /// decides number and size.
     pub latents: Option<Latents>,
 }
 
@@ -234,6 +268,21 @@ impl Request {
     pub fn prompt(prompt: impl Into<String>) -> Self {
         let condition = Condition::Prompt { prompt: prompt.into(), negative_prompt: String::new() };
         Self { condition, ..Self::unconditional() }
+    }
+
+    /// The same for a refiner, which goes on with the latents of a run that stopped at a share of the noise schedule.
+    #[must_use]
+    pub fn refining(&self, latents: Latents, denoising_start: f64) -> Self {
+        Self {
+            latents: Some(latents),
+            denoising_start: Some(denoising_start),
+            denoising_end: None,
+            target_size: None,
+            image: None,
+            mask_image: None,
+            strength: None,
+            ..self.clone()
+        }
     }
 
     /// One picture of a class, with the usual settings.
@@ -263,9 +312,17 @@ impl Request {
             original_size: None,
             crops_coords_top_left: None,
             target_size: None,
+            aesthetic_score: None,
+            negative_aesthetic_score: None,
+            denoising_end: None,
+            denoising_start: None,
+            preview_every: None,
             count: 1,
             cache: None,
             vae_tiling: VaeTiling::Auto,
+            image: None,
+            mask_image: None,
+            strength: None,
             latents: None,
         }
     }
@@ -274,8 +331,8 @@ impl Request {
 /// What a run is doing; the callback answers whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Progress {
-    /// The run is being prepared, and the prompt encoded.
+pub enum Progress<'a> {
+    /// The run is being prepared, and image and prompt encoded.
     Encoding,
     /// A U-Net call has been submitted.
     Denoising {
@@ -285,6 +342,13 @@ pub enum Progress {
         of: usize,
         /// Whether this call recomputed the deep layers.
         full: bool,
+    },
+    /// What the run predicts after the call that was submitted last; only if [`Request::preview_every`] asks for it.
+    Preview {
+        /// The number of the picture that it is a preview of, from 0.
+        picture: usize,
+        /// As large as the picture, where a tiny autoencoder decodes it; otherwise as large as the latents.
+        preview: &'a Picture,
     },
     /// A picture is being decoded.
     Decoding {

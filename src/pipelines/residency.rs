@@ -18,6 +18,8 @@ pub(super) enum Part {
     Network,
     /// The decoder.
     Decoder,
+    /// The encoder of pictures, whose weights are on the device only while it runs.
+    Encoder,
 }
 
 /// When weights are on the device.
@@ -127,7 +129,7 @@ impl ModelWeights {
     /// Weights that are uploaded now, or only while they are needed.
     pub(super) fn new(mut networks: Vec<Stored>, residency: Residency, memory: &mut Memory) -> Result<Self> {
         if !residency.is_staged() {
-            for network in &mut networks {
+            for network in networks.iter_mut().filter(|network| network.part != Part::Encoder) {
                 network.upload(memory)?;
                 if network.network.is_none() {
                     network.checkpoint = None;
@@ -178,25 +180,23 @@ impl ModelWeights {
         Ok(())
     }
 
-    /// Frees what a stage does not read, then uploads what it does.
+    /// Frees what is not on the device in a stage, then uploads what is.
     pub(super) fn keep_only(&mut self, stage: Stage, memory: &mut Memory) -> Result<()> {
-        if !self.are_staged() {
-            return Ok(());
-        }
+        let staged = self.are_staged();
         self.end_streaming(memory);
         let (needed, other): (Vec<_>, Vec<_>) =
-            self.networks.iter_mut().partition(|network| stage.reads(network.part));
+            self.networks.iter_mut().partition(|network| stage.holds(network.part, staged));
         other.into_iter().for_each(|network| network.free(memory));
         memory.flush()?;
         needed.into_iter().try_for_each(|network| network.upload(memory))
     }
 
-    /// Frees everything, where a run goes in stages.
+    /// Frees what is on the device only during a run.
     pub(super) fn free(&mut self, memory: &mut Memory) {
-        if self.are_staged() {
-            self.end_streaming(memory);
-            self.networks.iter_mut().for_each(|network| network.free(memory));
-        }
+        self.end_streaming(memory);
+        let staged = self.are_staged();
+        let temporary = self.networks.iter_mut().filter(|network| staged || network.part == Part::Encoder);
+        temporary.for_each(|network| network.free(memory));
     }
 
     fn end_streaming(&mut self, memory: &mut Memory) {
@@ -223,10 +223,11 @@ impl ModelWeights {
 }
 
 impl Stage {
-    /// Whether the weights of a part are on the device in this stage.
-    pub(super) fn reads(self, part: Part) -> bool {
+    /// Whether the weights of a part are on the device in this stage, of a run that goes in stages or does not.
+    pub(super) fn holds(self, part: Part, staged: bool) -> bool {
         match self {
-            Self::Whole => true,
+            Self::Encoding => part == Part::Encoder || !staged,
+            Self::Whole => part != Part::Encoder,
             Self::Text => part == Part::Text,
             Self::Denoising => part == Part::Network,
             Self::Decoding => part == Part::Decoder,

@@ -1,12 +1,13 @@
 //! One run on the device: its memory and its programs.
 
-use super::DiffusionPipeline;
 use super::decoding::advise;
+use super::encoding::Encoding;
 use super::faults::trace;
 use super::frame::{Plan, floats};
 use super::recorded::{CachePlan, Recorded, Stage};
 use super::residency::ModelWeights;
 use super::streaming::NetworkCall;
+use super::{DiffusionPipeline, Latents};
 use crate::error::{Error, Result};
 use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, PendingRead, Play, Program, Purpose};
@@ -19,6 +20,8 @@ use crate::tensor::Tensor;
 pub(super) struct Run {
     recorded: Recorded,
     programs: Programs,
+    /// Of every picture that was encoded, `[h, w, 2C]`.
+    moments: Vec<Vec<f32>>,
     /// Whether only what a stage needs is on the device.
     staged: bool,
     pub(super) footprints: Vec<Footprint>,
@@ -50,12 +53,17 @@ struct Programs {
     condition: Option<Program>,
     full: Option<Program>,
     shallow: Option<Program>,
+    previews: Vec<Program>,
     decode: Vec<Program>,
+    encode: Vec<Program>,
 }
 
 impl Programs {
     /// In the order of [`Recorded::of`].
     fn new(recorded: &Recorded, stage: Stage, programs: Vec<Program>) -> Self {
+        if stage == Stage::Encoding {
+            return Self { encode: programs, ..Self::default() };
+        }
         let (mut found, mut programs) = (Self::default(), programs.into_iter());
         if [Stage::Whole, Stage::Text].contains(&stage) && recorded.text.is_some() {
             found.text = programs.next();
@@ -64,6 +72,8 @@ impl Programs {
             found.condition = programs.next();
             found.full = programs.next();
             found.shallow = recorded.shallow.is_some().then(|| programs.next()).flatten();
+            let previews = recorded.previews.as_ref().map_or(0, |previews| previews.recordings.len());
+            found.previews = programs.by_ref().take(previews).collect();
         }
         found.decode = programs.collect();
         found
@@ -71,11 +81,12 @@ impl Programs {
 }
 
 impl Run {
-    /// Records the run and allocates what it keeps; unless it goes in stages, its programs are prepared over one set
-    /// of slots.
+    /// Records the run, allocates what it keeps and encodes pictures, `[H, W, 3]` each, whose moments it keeps; unless it
+    /// goes in stages, its other programs are then prepared over one set of slots.
     pub(super) fn prepare(
         plan: &Plan<'_>,
         cache: Option<CachePlan>,
+        pictures: &[&[f32]],
         pipeline: &mut DiffusionPipeline,
     ) -> Result<Self> {
         let DiffusionPipeline { gpu, memory, executor, model, .. } = &mut *pipeline;
@@ -97,13 +108,51 @@ impl Run {
             multiply_accumulates: [cost(&recorded.full), shallow.map_or(0, cost)],
             recorded,
             programs: Programs::default(),
+            moments: Vec::new(),
             staged: plan.staged,
             footprints: Vec::new(),
         };
-        if !run.staged {
-            run.enter(Stage::Whole, plan, pipeline).inspect_err(|_| run.release(&mut pipeline.memory))?;
-        }
+        run.encode_pictures(pictures, plan, pipeline)
+            .and_then(|()| if run.staged { Ok(()) } else { run.enter(Stage::Whole, plan, pipeline) })
+            .inspect_err(|_| {
+                run.release(&mut pipeline.memory);
+                pipeline.weights.free(&mut pipeline.memory);
+            })?;
         Ok(run)
+    }
+
+    fn encode_pictures(
+        &mut self,
+        pictures: &[&[f32]],
+        plan: &Plan<'_>,
+        pipeline: &mut DiffusionPipeline,
+    ) -> Result<()> {
+        if pictures.is_empty() {
+            return Ok(());
+        }
+        self.enter(Stage::Encoding, plan, pipeline)?;
+        let DiffusionPipeline { memory, executor, .. } = pipeline;
+        let encoding = self.recorded.encoding.as_ref().expect("pictures are encoded where that is recorded");
+        for picture in pictures {
+            self.moments.push(encoding.encode(picture, &self.programs.encode, memory, executor)?);
+        }
+        Ok(())
+    }
+
+    /// The latents `[1, C, h, w]` of a picture that was encoded, drawn with the noise of one draw.
+    pub(super) fn latents(&self, picture: usize, noise: &[f32], scaling_factor: f32) -> Result<Latents> {
+        let encoding = self.recorded.encoding.as_ref().expect("a picture was encoded");
+        encoding.sample(&self.moments[picture], noise, scaling_factor)
+    }
+
+    /// Writes a mask `[h, w]`, and the latents `[h, w, C]` of the masked picture where the U-Net reads them.
+    pub(super) fn write_mask(&self, mask: &[f32], masked: Option<&[f32]>, memory: &mut Memory) -> Result<()> {
+        self.recorded.frame.write_mask(mask, masked, memory)
+    }
+
+    /// Writes what is put back outside of a mask: latents and noise of one picture, `[h, w, C]` each.
+    pub(super) fn write_outside(&self, clean: &[f32], noise: &[f32], memory: &mut Memory) -> Result<()> {
+        self.recorded.frame.write_outside(clean, noise, memory)
     }
 
     /// Makes a stage ready, and takes from the device what it does not need.
@@ -114,6 +163,15 @@ impl Run {
         weights.enter(stage, &self.recorded, memory)?;
         let programs = loop {
             match executor.prepare(memory, &self.recorded.of(stage)) {
+                Err(Error::OutOfMemory { what, bytes }) if stage == Stage::Encoding => {
+                    let choices = executor.choices();
+                    let Some(old) = self.recorded.encode_smaller(model, plan.size, choices)? else {
+                        return Err(Error::OutOfMemory { what, bytes });
+                    };
+                    old.tensors().for_each(|tensor| memory.release(tensor));
+                    let new = self.recorded.encoding.iter().flat_map(Encoding::tensors);
+                    memory.allocate(new, Purpose::Persistent)?;
+                }
                 Err(Error::OutOfMemory { what, bytes })
                     if [Stage::Whole, Stage::Decoding].contains(&stage) =>
                 {
@@ -142,6 +200,11 @@ impl Run {
     /// The side of the tiles that pictures are decoded in, in latents.
     pub(super) fn tile_side(&self) -> Option<usize> {
         self.recorded.decoding.side()
+    }
+
+    /// The side of the tiles that pictures were encoded in, in latents.
+    pub(super) fn encoder_tile_side(&self) -> Option<usize> {
+        self.recorded.encoding.as_ref().and_then(Encoding::side)
     }
 
     /// Gives the run's memory back.
@@ -252,6 +315,23 @@ impl Run {
     pub(super) fn read_drift(&self, memory: &Memory) -> Result<Option<PendingRead>> {
         let drift = self.recorded.cache.as_ref().and_then(|cache| cache.drift.as_ref());
         drift.map(|drift| memory.read_later(&drift.sums)).transpose()
+    }
+
+    /// The model's output in the last call, `[h, w, C]`; only with previews.
+    pub(super) fn output(&self, memory: &Memory) -> Result<Vec<f32>> {
+        self.recorded.frame.output(memory)
+    }
+
+    /// Decodes a preview of a sample, `[h, w, C]`, already divided by the scaling factor: width, height, RGB.
+    pub(super) fn preview(
+        &self,
+        sample: &[f32],
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<(u32, u32, Vec<u8>)> {
+        let previews = self.recorded.previews.as_ref().expect("a decoder for previews was recorded");
+        let (programs, recordings) = (&self.programs.previews, &previews.recordings);
+        previews.decoding.decode(sample, programs, recordings, memory, executor)
     }
 
     /// The denoised sample, `[h, w, C]`, once everything submitted is done.

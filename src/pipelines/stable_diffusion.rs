@@ -2,19 +2,17 @@
 
 use std::path::Path;
 
+use super::autoencoder::{Family, OpenedDecoder};
 use super::embeddings::learn;
 use super::loading::Site;
-use super::model::{Conditioner, Decoder, Model};
+use super::model::{Conditioner, Model};
 use super::one_text::OneText;
-use super::residency::Part;
 use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::models::clip::{ClipConfig, ClipTextModel};
 use crate::models::unet::{UNet, UNetConfig};
-use crate::models::vae::{VaeConfig, VaeDecoder};
 use crate::schedulers::SchedulerConfig;
-use crate::tensor::ElementType;
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::{
     Checkpoint, CheckpointKind, Loader, Network, NetworkFiles, SchedulerSource, StableDiffusionFiles,
@@ -26,8 +24,8 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     let mut encoder = Opened::text_encoder(&files.text_encoder)?;
     let mut tokenizer = open_tokenizer(files.tokenizer.as_deref(), &encoder.config)?;
     let mut unet = Opened::unet(&files.unet)?;
-    let vae = Opened::vae(&files.vae)?;
-    check_fit(files, &tokenizer, &encoder.config, &unet.config, &vae.config)?;
+    let vae = OpenedDecoder::open(&files.vae, Family::StableDiffusion)?;
+    check_fit(files, &tokenizer, &encoder.config, &unet.config, vae.latent_channels())?;
     learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
     site.change(&mut [
         (Network::Unet, &mut unet.checkpoint),
@@ -35,10 +33,10 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     ])?;
     let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
-    let vae = load_vae(vae, site, site.element)?;
+    let (encoder_of_vae, decoder) = vae.load(site, Family::StableDiffusion)?;
     let text = OneText(TextEncoder { tokenizer, model: encoder });
     let conditioner = Conditioner::Text(Box::new(text));
-    Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+    Ok(Model { conditioner, unet, decoder, encoder: encoder_of_vae, preview: None, scheduler })
 }
 
 /// The tokenizer of a folder, or CLIP's own, which fills up with its end, or for the encoders of `OpenCLIP` (those with
@@ -105,36 +103,7 @@ impl Opened<UNetConfig> {
     }
 }
 
-impl Opened<VaeConfig> {
-    pub(super) fn vae(files: &NetworkFiles) -> Result<Self> {
-        let checkpoint = Checkpoint::open_vae(&files.weights)?;
-        let config = match &files.config {
-            Some(file) => VaeConfig::from_file(file)?,
-            None => VaeConfig::from_tensors(&checkpoint)?,
-        };
-        Ok(Self { checkpoint, config })
-    }
-
-    pub(super) fn xl_vae(files: &NetworkFiles) -> Result<Self> {
-        let Self { checkpoint, config } = Self::vae(files)?;
-        let config = if files.config.is_some() { config } else { VaeConfig::xl_from_tensors(&checkpoint)? };
-        Ok(Self { checkpoint, config })
-    }
-}
-
 impl<C> Opened<C> {
-    /// Builds the network.
-    pub(super) fn load<N>(
-        self,
-        site: &mut Site<'_>,
-        part: Part,
-        name: &str,
-        build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
-    ) -> Result<N> {
-        let config = self.config;
-        site.network(part, self.checkpoint, name, |file, loader| build(config, file, loader))
-    }
-
     /// Uploads the weights of a network that can be changed later.
     pub(super) fn load_changeable<N>(
         self,
@@ -147,28 +116,13 @@ impl<C> Opened<C> {
     }
 }
 
-/// Loads the decoder of SDXL: in 32 bits where its config says that it overflows 16.
-pub(super) fn load_xl_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>) -> Result<VaeDecoder> {
-    let element = if vae.config.force_upcast { ElementType::F32 } else { site.element };
-    load_vae(vae, site, element)
-}
-
-/// Loads a VAE whose values are stored as was asked for, or else as `usual`.
-fn load_vae(vae: Opened<VaeConfig>, site: &mut Site<'_>, usual: ElementType) -> Result<VaeDecoder> {
-    let Opened { checkpoint, config } = vae;
-    let element = site.vae_element.unwrap_or(usual);
-    site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
-        VaeDecoder::load(config, file, loader)
-    })
-}
-
 /// Models that were not made for each other are found before anything is loaded.
 fn check_fit(
     files: &StableDiffusionFiles,
     tokenizer: &ClipTokenizer,
     clip: &ClipConfig,
     unet: &UNetConfig,
-    vae: &VaeConfig,
+    latent_channels: usize,
 ) -> Result<()> {
     if unet.cross_attention_dim != Some(clip.hidden_size) {
         let found = unet.cross_attention_dim.map_or_else(|| "none".to_owned(), |found| found.to_string());
@@ -179,18 +133,21 @@ fn check_fit(
         let problem = "found \"text_time\", which only an SDXL pipeline provides for".to_owned();
         return Err(blame(&files.unet, "addition_embed_type", problem));
     }
-    expect_channels(&files.unet, unet, vae)?;
+    expect_channels(&files.unet, unet, latent_channels)?;
     expect_tokenizer(&files.text_encoder, tokenizer, clip)
 }
 
-/// A U-Net must make what it reads, and the decoder must read that.
-pub(super) fn expect_channels(files: &NetworkFiles, unet: &UNetConfig, vae: &VaeConfig) -> Result<()> {
-    if unet.in_channels == vae.latent_channels && unet.out_channels == vae.latent_channels {
+/// A U-Net must make what it reads, and the decoder must read that; one for inpainting also reads a mask and the latents
+/// of a masked picture.
+pub(super) fn expect_channels(files: &NetworkFiles, unet: &UNetConfig, latents: usize) -> Result<()> {
+    if [latents, 2 * latents + 1].contains(&unet.in_channels) && unet.out_channels == latents {
         return Ok(());
     }
     let problem = format!(
-        "found {} in and {} out, expected the VAE's {} latent channels",
-        unet.in_channels, unet.out_channels, vae.latent_channels
+        "found {} in and {} out, expected the VAE's {latents} latent channels, or {} in for inpainting",
+        unet.in_channels,
+        unet.out_channels,
+        2 * latents + 1
     );
     Err(blame(files, "in_channels", problem))
 }

@@ -1,19 +1,19 @@
 //! SDXL from its files: a diffusers directory, or one file.
 
+use super::autoencoder::{Family, OpenedDecoder};
 use super::embeddings::learn;
 use super::loading::Site;
-use super::model::{Conditioner, Decoder, Model};
+use super::model::{Conditioner, Model};
 use super::stable_diffusion::{
-    Opened, blame, expect_channels, expect_tokenizer, load_xl_vae, open_scheduler, open_tokenizer,
+    Opened, blame, expect_channels, expect_tokenizer, open_scheduler, open_tokenizer,
 };
 use super::two_texts::TwoTexts;
 use super::wording::TextEncoder;
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipTextModel};
-use crate::models::unet::{SIZES, UNet, UNetConfig};
-use crate::models::vae::VaeConfig;
+use crate::models::unet::{REFINER_SIZES, UNet, UNetConfig};
 use crate::tokenizer::ClipTokenizer;
-use crate::weights::{Network, StableDiffusionXlFiles};
+use crate::weights::{Network, NetworkFiles, RefinerFiles, StableDiffusionXlFiles};
 
 /// Loads the networks; what their files do not say is told from their tensors.
 pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Result<Model> {
@@ -25,8 +25,8 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let mut tokenizers =
         [open_tokenizer(first, &encoder.config)?, open_tokenizer(second, &encoder_2.config)?];
     let mut unet = Opened::unet(&files.unet)?;
-    let vae = Opened::xl_vae(&files.vae)?;
-    check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, &vae.config)?;
+    let vae = OpenedDecoder::open(&files.vae, Family::Xl)?;
+    check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, vae.latent_channels())?;
 
     let [tokenizer, tokenizer_2] = &mut tokenizers;
     learn(site.embeddings, &mut [(tokenizer, &mut encoder), (tokenizer_2, &mut encoder_2)])?;
@@ -39,14 +39,14 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     let encoder_2 =
         encoder_2.load_changeable(site, Network::TextEncoder2, ClipTextModel::load_with_projection)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
-    let vae = load_xl_vae(vae, site)?;
+    let (encoder_of_vae, decoder) = vae.load(site, Family::Xl)?;
     let zeros_for_empty = files.force_zeros_for_empty_prompt;
     let [tokenizer, tokenizer_2] = tokenizers;
-    let encoders =
-        [TextEncoder { tokenizer, model: encoder }, TextEncoder { tokenizer: tokenizer_2, model: encoder_2 }];
-    let texts = TwoTexts { encoders, zeros_for_empty };
+    let first = Some(TextEncoder { tokenizer, model: encoder });
+    let second = TextEncoder { tokenizer: tokenizer_2, model: encoder_2 };
+    let texts = TwoTexts { first, second, zeros_for_empty };
     let conditioner = Conditioner::TwoTexts(Box::new(texts));
-    Ok(Model { conditioner, unet, decoder: Decoder::Vae(Box::new(vae)), scheduler })
+    Ok(Model { conditioner, unet, decoder, encoder: encoder_of_vae, preview: None, scheduler })
 }
 
 /// Models that were not made for each other are found before anything is loaded.
@@ -55,7 +55,7 @@ fn check_fit(
     tokenizers: &[ClipTokenizer; 2],
     encoders: [&ClipConfig; 2],
     unet: &UNetConfig,
-    vae: &VaeConfig,
+    latent_channels: usize,
 ) -> Result<()> {
     let [first, second] = encoders.map(|encoder| encoder.hidden_size);
     if unet.cross_attention_dim != Some(first + second) {
@@ -63,20 +63,8 @@ fn check_fit(
         let problem = format!("found {found}, the text encoders make {first} and {second}");
         return Err(blame(&files.unet, "cross_attention_dim", problem));
     }
-    let Some(text_time) = unet.text_time else {
-        let problem = "is missing, expected \"text_time\", since this is an SDXL pipeline".to_owned();
-        return Err(blame(&files.unet, "addition_embed_type", problem));
-    };
-    let pooled = encoders[1].projection_dim;
-    if text_time.input_channels != pooled + SIZES * text_time.time_channels {
-        let problem = format!(
-            "found {}, expected the second text encoder's {pooled} and {SIZES} times {}; refiners, which read an \
-            aesthetic score, are not supported",
-            text_time.input_channels, text_time.time_channels
-        );
-        return Err(blame(&files.unet, "projection_class_embeddings_input_dim", problem));
-    }
-    expect_channels(&files.unet, unet, vae)?;
+    expect_sizes(&files.unet, unet, encoders[1])?;
+    expect_channels(&files.unet, unet, latent_channels)?;
     for ((tokenizer, encoder), files) in tokenizers.iter().zip(encoders).zip(&files.text_encoders) {
         expect_tokenizer(files, tokenizer, encoder)?;
     }
@@ -87,4 +75,57 @@ fn check_fit(
         return Err(Error::config(folder.join("tokenizer_config.json"), "model_max_length", problem));
     }
     Ok(())
+}
+
+/// A U-Net must be told the prompt as the vector that the second text encoder makes, and as many numbers as this kind of
+/// model has.
+fn expect_sizes(files: &NetworkFiles, unet: &UNetConfig, encoder: &ClipConfig) -> Result<()> {
+    let Some(text_time) = unet.text_time else {
+        let problem = "is missing, expected \"text_time\", since this is an SDXL pipeline".to_owned();
+        return Err(blame(files, "addition_embed_type", problem));
+    };
+    let (pooled, sizes) = (encoder.projection_dim, text_time.sizes);
+    if text_time.input_channels == pooled + sizes * text_time.time_channels {
+        return Ok(());
+    }
+    let mut problem = format!(
+        "found {}, expected the second text encoder's {pooled} and {sizes} times {}",
+        text_time.input_channels, text_time.time_channels
+    );
+    if text_time.input_channels == pooled + REFINER_SIZES * text_time.time_channels {
+        problem += &format!("; refiners, which have no first text encoder, are told {REFINER_SIZES} numbers");
+    }
+    Err(blame(files, "projection_class_embeddings_input_dim", problem))
+}
+
+/// Loads the networks of a refiner; what their files do not say is told from their tensors.
+pub(super) fn load_refiner(files: &RefinerFiles, site: &mut Site<'_>) -> Result<Model> {
+    let scheduler = open_scheduler(&files.scheduler)?;
+    let mut encoder = Opened::second_text_encoder(&files.text_encoder_2)?;
+    let mut tokenizer = open_tokenizer(files.tokenizer_2.as_deref(), &encoder.config)?;
+    let unet = Opened::unet(&files.unet)?;
+    let mut unet = Opened { config: unet.config.of_refiner(), ..unet };
+    let vae = OpenedDecoder::open(&files.vae, Family::Xl)?;
+    let width = encoder.config.hidden_size;
+    if unet.config.cross_attention_dim != Some(width) {
+        let found =
+            unet.config.cross_attention_dim.map_or_else(|| "none".to_owned(), |found| found.to_string());
+        let problem = format!("found {found}, the text encoder makes {width}");
+        return Err(blame(&files.unet, "cross_attention_dim", problem));
+    }
+    expect_sizes(&files.unet, &unet.config, &encoder.config)?;
+    expect_channels(&files.unet, &unet.config, vae.latent_channels())?;
+    expect_tokenizer(&files.text_encoder_2, &tokenizer, &encoder.config)?;
+    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
+    site.change(&mut [
+        (Network::Unet, &mut unet.checkpoint),
+        (Network::TextEncoder2, &mut encoder.checkpoint),
+    ])?;
+    let model = encoder.load_changeable(site, Network::TextEncoder2, ClipTextModel::load_with_projection)?;
+    let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
+    let (encoder, decoder) = vae.load(site, Family::Xl)?;
+    let second = TextEncoder { tokenizer, model };
+    let texts = TwoTexts { first: None, second, zeros_for_empty: files.force_zeros_for_empty_prompt };
+    let conditioner = Conditioner::TwoTexts(Box::new(texts));
+    Ok(Model { conditioner, unet, decoder, encoder, preview: None, scheduler })
 }

@@ -72,7 +72,8 @@ pub struct Statistics {
     /// Seconds of loading the model; with [`low_memory`](super::LoadOptions::low_memory) weights are uploaded later, in the
     /// seconds of encoding and decoding.
     pub load_s: f64,
-    /// Seconds from the request to the first submission: recording, planning memory, compiling.
+    /// Seconds from the request until everything is ready for the prompt: recording, planning memory, compiling, and
+    /// encoding the image, if there is one.
     pub prepare_s: f64,
     /// Seconds of it that pipelines were compiled in, on all cores; some drivers compile at the first use instead.
     pub compile_s: f64,
@@ -111,6 +112,8 @@ pub struct Statistics {
     pub peak_bytes: u64,
     /// The side of the tiles that pictures were decoded in, in latents; `None` where they were decoded whole.
     pub vae_tile: Option<usize>,
+    /// The same of the tiles that the picture was encoded in, which the run started from.
+    pub vae_encoder_tile: Option<usize>,
 }
 
 impl Statistics {
@@ -159,6 +162,7 @@ impl Statistics {
             cache_bytes: most(|stage| stage.cache),
             peak_bytes: most(Footprint::total),
             vae_tile: run.tile_side(),
+            vae_encoder_tile: run.encoder_tile_side(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::recorded::{Recorded, Stage};
+use super::recorded::Recorded;
 use super::residency::{Part, Stored};
 use crate::error::Result;
 use crate::gpu::recording::Recording;
@@ -39,7 +39,8 @@ pub(super) enum NetworkCall {
 impl Streaming {
     /// Plans a run with a window of about so many bytes: nothing is allocated.
     pub(super) fn new(recorded: &Recorded, networks: &[Stored], window: u64) -> Self {
-        let recordings = recorded.of(Stage::Denoising);
+        let network = [&recorded.condition, &recorded.full];
+        let recordings: Vec<&Recording> = network.into_iter().chain(&recorded.shallow).collect();
         let mut positions = BTreeMap::new();
         for (number, network) in
             networks.iter().enumerate().filter(|(_, network)| network.part == Part::Network)

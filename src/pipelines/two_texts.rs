@@ -1,4 +1,5 @@
-//! The condition of SDXL: two text encoders read the prompt, and the second makes one vector of it besides.
+//! The condition of SDXL: two text encoders read the prompt, and the second makes one vector of it besides. A refiner has
+//! the second alone.
 
 use super::model::{Encoded, Inputs};
 use super::wording::{NOWHERE, TextEncoder, Wording, check_clip_skip, read};
@@ -8,10 +9,12 @@ use crate::models::clip::ClipTextModel;
 use crate::tensor::{ElementType, Tensor};
 use crate::tokenizer::PromptSyntax;
 
-/// Both text encoders with their tokenizers, which make as many tokens.
+/// Both text encoders with their tokenizers, which make as many tokens; or the second alone.
 #[derive(Debug)]
 pub(super) struct TwoTexts {
-    pub(super) encoders: [TextEncoder; 2],
+    /// What a refiner does not have.
+    pub(super) first: Option<TextEncoder>,
+    pub(super) second: TextEncoder,
     /// Whether zeros stand for an empty negative prompt, instead of what the encoders make of it.
     pub(super) zeros_for_empty: bool,
 }
@@ -19,13 +22,18 @@ pub(super) struct TwoTexts {
 impl TwoTexts {
     /// Tokens of one chunk.
     pub(super) fn tokens(&self) -> usize {
-        self.encoders[0].tokenizer.max_length()
+        self.second.tokenizer.max_length()
+    }
+
+    fn encoders(&self) -> impl Iterator<Item = &TextEncoder> {
+        self.first.iter().chain([&self.second])
     }
 
     /// Memory for ids of both tokenizers, their weights, the end of every prompt, and the rows of the hidden states.
     pub(super) fn inputs(&self, wording: &Wording) -> Vec<Tensor> {
-        let mut inputs = self.encoders[0].inputs(["ids", "weights"], wording);
-        inputs.extend(self.encoders[1].inputs(["ids_2", "weights_2"], wording));
+        let first = self.first.iter().flat_map(|encoder| encoder.inputs(["ids", "weights"], wording));
+        let mut inputs: Vec<Tensor> = first.collect();
+        inputs.extend(self.second.inputs(["ids_2", "weights_2"], wording));
         inputs.push(Tensor::external("ends", [wording.copies, 1], ElementType::U32));
         if wording.has_rows(self.zeros_for_empty) {
             let tokens = wording.chunks * self.tokens();
@@ -41,22 +49,23 @@ impl TwoTexts {
         syntax: PromptSyntax,
         clip_skip: usize,
     ) -> Result<(Inputs, Wording, Vec<String>)> {
-        let layers = self.encoders.iter().map(|encoder| before_last(&encoder.model));
+        let layers = self.encoders().map(|encoder| before_last(&encoder.model));
         check_clip_skip(clip_skip, layers.min().unwrap_or(0))?;
-        let tokenizers = self.encoders.each_ref().map(|encoder| &encoder.tokenizer);
+        let tokenizers: Vec<_> = self.encoders().map(|encoder| &encoder.tokenizer).collect();
         let read = read(prompts, &tokenizers, syntax, clip_skip)?;
         let wording = read.wording;
         let mut values = Vec::new();
-        for (encoder, chunks) in self.encoders.iter().zip(&read.chunks) {
+        for (encoder, chunks) in self.encoders().zip(&read.chunks) {
             values.extend(encoder.values(chunks, &wording)?);
         }
         let is_zero =
             |copy: usize| self.zeros_for_empty && wording.copies == 2 && copy == 0 && prompts[0].1.is_empty();
         // The prompt as one vector is that of its first chunk.
-        let config = self.encoders[1].model.config();
+        let config = self.second.model.config();
+        let chunks = read.chunks.last().expect("chunks of every encoder");
         let end = |copy: usize| {
-            let row = copy * wording.chunks * self.tokens()
-                + config.end_of(&read.chunks[1][copy].ids[..self.tokens()]);
+            let row =
+                copy * wording.chunks * self.tokens() + config.end_of(&chunks[copy].ids[..self.tokens()]);
             if is_zero(copy) { NOWHERE } else { u32::try_from(row).unwrap_or(NOWHERE) }
         };
         values.push((0..wording.copies).map(end).collect());
@@ -74,24 +83,28 @@ impl TwoTexts {
         wording: &Wording,
     ) -> Result<Encoded> {
         let mut inputs = inputs.iter();
-        let [first, second] = [(); 2].map(|()| {
+        let mut of_encoder = || {
             let ids = inputs.next().expect("ids are among the inputs");
             (ids, if wording.is_weighted { inputs.next() } else { None })
-        });
+        };
+        let first = self.first.as_ref().map(|encoder| (&encoder.model, of_encoder()));
+        let second = of_encoder();
         let ends = inputs.next().expect("ends are among the inputs");
         let rows = inputs.next();
 
-        let [encoder, encoder_2] = self.encoders.each_ref().map(|encoder| &encoder.model);
-        let hidden_states = {
-            let (ids, weights) = first;
-            let scope = &mut recording.scope("text_encoder");
-            let layers = wording.layers(before_last(encoder));
-            let states = encoder.record_layers(scope, ids, &layers)?; // [N * K, T, C] each
-            let states = TextEncoder::record_weights(scope, states, weights)?; // [N * K, T, C] each
-            wording.record_context(scope, &states, rows)? // [N, K * T, C]
+        let hidden_states = match first {
+            Some((encoder, (ids, weights))) => {
+                let scope = &mut recording.scope("text_encoder");
+                let layers = wording.layers(before_last(encoder));
+                let states = encoder.record_layers(scope, ids, &layers)?; // [N * K, T, C] each
+                let states = TextEncoder::record_weights(scope, states, weights)?; // [N * K, T, C] each
+                Some(wording.record_context(scope, &states, rows)?) // [N, K * T, C]
+            }
+            None => None,
         };
 
         let (ids, weights) = second;
+        let encoder_2 = &self.second.model;
         let scope = &mut recording.scope("text_encoder_2");
         let mut layers = wording.layers(before_last(encoder_2));
         layers.push(encoder_2.layers());
@@ -101,7 +114,10 @@ impl TwoTexts {
         let pooled = encoder_2.record_pooled(scope, &last, ends)?; // [N, P]
         let states = TextEncoder::record_weights(scope, states, weights)?; // [N * K, T, D] each
         let second = wording.record_context(scope, &states, rows)?; // [N, K * T, D]
-        Ok(Encoded { hidden_states, second: Some(second), pooled: Some(pooled) })
+        Ok(match hidden_states {
+            Some(hidden_states) => Encoded { hidden_states, second: Some(second), pooled: Some(pooled) },
+            None => Encoded { hidden_states: second, second: None, pooled: Some(pooled) },
+        })
     }
 }
 

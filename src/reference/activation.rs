@@ -32,6 +32,12 @@ pub fn activate(code: f64, x: f64) -> f64 {
         0.5 * x * (1.0 + error_function(x * std::f64::consts::FRAC_1_SQRT_2))
     } else if is(Activation::QuickGelu) {
         x / (1.0 + (-1.702 * x).exp())
+    } else if is(Activation::Relu) {
+        x.max(0.0)
+    } else if is(Activation::SoftLimit) {
+        3.0 * (x / 3.0).tanh()
+    } else if is(Activation::FromUnit) {
+        2.0 * x - 1.0
     } else {
         x
     }
@@ -65,6 +71,10 @@ pub fn cases() -> Vec<Case> {
         case("silu tails", tails(), Activation::Silu),
         case("gelu tails", tails(), Activation::Gelu),
         case("quick gelu tails", tails(), Activation::QuickGelu),
+        case("relu", Input::random([129], Role::Element, 2.0, 6), Activation::Relu),
+        case("soft limit", Input::random([129], Role::Element, 3.0, 7), Activation::SoftLimit),
+        case("soft limit tails", tails(), Activation::SoftLimit),
+        case("from unit", Input::random([129], Role::Element, 1.0, 8), Activation::FromUnit),
         case("one value", Input::random([1], Role::Element, 1.0, 4), Activation::Silu),
         case("copy", Input::random([129], Role::Element, 1.0, 5), Activation::None),
     ]

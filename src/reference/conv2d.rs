@@ -1,8 +1,10 @@
 //! Twin of `conv2d`: seven loops.
 
+use super::activation::activate;
 use super::case::{Case, Input, Role};
 use super::matmul::only_rows;
 use super::{Operands, Outputs, add_parts};
+use crate::kernels::activation::Activation;
 use crate::kernels::conv2d::{Conv2dConfig, Epilogue, Padding, Params, TimeRow, conv2d};
 
 /// Extents and geometry of a convolution.
@@ -107,7 +109,7 @@ pub(crate) fn merge_twin(operands: &Operands<'_>) -> Outputs {
     finish(operands, add_parts(operands.input("sums"), count))
 }
 
-/// Bias, time embedding and residual.
+/// Bias, time embedding, residual and activation.
 fn finish(operands: &Operands<'_>, mut output: Vec<f64>) -> Outputs {
     let columns = operands.params::<Params>().columns as usize;
     let time = operands.flag("HAS_TIME").then(|| {
@@ -125,23 +127,24 @@ fn finish(operands: &Operands<'_>, mut output: Vec<f64>) -> Outputs {
         if operands.flag("HAS_RESIDUAL") {
             *value += operands.input("residual")[index];
         }
+        *value = activate(operands.constant("ACTIVATION").unwrap_or(0.0), *value);
     }
     vec![("output", output)]
 }
 
 /// Without a second input or an epilogue.
 fn plain(name: &'static str, image: [usize; 4], columns: usize, config: Conv2dConfig) -> Case {
-    case(name, image, None, columns, config, false)
+    case(name, image, None, columns, config, None)
 }
 
-/// With `extras`, the bias, row 2 of a table of 4 time embeddings, and a residual are added.
+/// With `extras`, the bias, row 2 of a table of 4 time embeddings, and a residual are added, and the sum is activated.
 fn case(
     name: &'static str,
     image: [usize; 4],
     second_channels: Option<usize>,
     columns: usize,
     config: Conv2dConfig,
-    extras: bool,
+    extras: Option<Activation>,
 ) -> Case {
     const STEPS: usize = 4;
     const STEP: usize = 2;
@@ -168,7 +171,7 @@ fn case(
         inputs.push(Input::random([images, height, width, second_channels], Role::Element, 1.0, 3));
     }
     let first_extra = inputs.len();
-    if extras {
+    if extras.is_some() {
         inputs.push(Input::random([columns], Role::Float, 1.0, 4));
         inputs.push(Input::random([STEPS, columns], Role::Element, 1.0, 5));
         inputs.push(Input::given([1], Role::Index, vec![2.0]));
@@ -184,6 +187,7 @@ fn case(
                     bias: Some(bias),
                     time: Some(TimeRow { table, step }),
                     residual: Some(residual),
+                    activation: extras.unwrap_or_default(),
                 },
                 _ => Epilogue::default(),
             };
@@ -199,6 +203,7 @@ fn case(
                 for (index, value) in output.iter_mut().enumerate() {
                     let column = index % columns;
                     *value += bias[column] + table[STEP * columns + column] + residual[index];
+                    *value = activate(f64::from(extras.unwrap_or_default().code()), *value);
                 }
             }
             output
@@ -216,6 +221,7 @@ pub fn cases() -> Vec<Case> {
         Conv2dConfig { kernel: [3, 3], stride: 2, padding: Padding { top: 0, left: 0, bottom: 1, right: 1 } };
     let tall =
         Conv2dConfig { kernel: [5, 3], stride: 1, padding: Padding { top: 1, left: 2, bottom: 3, right: 0 } };
+    let none = Some(Activation::None);
     vec![
         plain("1x1", [1, 8, 8, 32], 64, config([1, 1], 1, 0)),
         plain("3x3, padding 1", [1, 8, 8, 32], 64, same),
@@ -223,21 +229,24 @@ pub fn cases() -> Vec<Case> {
         plain("padding behind only, stride 2", [1, 12, 10, 16], 70, asymmetric),
         plain("kernel 5x3, uneven padding", [1, 9, 7, 5], 6, tall),
         plain("9x13, two images", [2, 9, 13, 19], 67, same),
-        case("second input", [1, 5, 6, 21], Some(10), 33, same, false),
+        case("second input", [1, 5, 6, 21], Some(10), 33, same, None),
         plain("one pixel", [1, 1, 1, 7], 9, same),
         plain("3 columns", [1, 10, 9, 40], 3, same),
         plain("1x1, one column", [2, 5, 7, 24], 1, config([1, 1], 1, 0)),
         plain("1x1, stride 2, two columns", [1, 5, 8, 13], 2, config([1, 1], 2, 0)),
-        case("17 columns, everything fused", [1, 6, 5, 16], Some(12), 17, config([3, 3], 2, 1), true),
-        case("5 columns, odd inputs, everything fused", [1, 6, 5, 3], Some(4), 5, same, true),
+        case("17 columns, everything fused", [1, 6, 5, 16], Some(12), 17, config([3, 3], 2, 1), none),
+        case("5 columns, odd inputs, everything fused", [1, 6, 5, 3], Some(4), 5, same, none),
         plain("odd inputs, columns in fours", [1, 6, 7, 33], 40, same),
         plain("4 channels", [2, 6, 5, 4], 80, same),
         plain("padding wider than the image", [1, 2, 3, 4], 5, config([3, 3], 3, 4)),
-        case("everything fused, in fours", [2, 7, 11, 20], Some(8), 68, config([3, 3], 2, 1), true),
-        case("everything fused", [2, 7, 11, 18], Some(5), 66, config([3, 3], 2, 1), true),
-        case("multiples of four, everything fused", [2, 7, 11, 20], Some(36), 68, config([3, 3], 2, 1), true),
+        case("everything fused, in fours", [2, 7, 11, 20], Some(8), 68, config([3, 3], 2, 1), none),
+        case("everything fused", [2, 7, 11, 18], Some(5), 66, config([3, 3], 2, 1), none),
+        case("multiples of four, everything fused", [2, 7, 11, 20], Some(36), 68, config([3, 3], 2, 1), none),
         plain("long sums", [1, 4, 5, 640], 33, same),
         plain("long sums in fours, more than a tile", [1, 9, 9, 68], 68, same),
-        case("long sums, everything fused", [1, 3, 3, 640], Some(320), 4, same, true),
+        case("relu", [1, 5, 7, 12], None, 21, same, Some(Activation::Relu)),
+        case("relu, in fours", [2, 7, 5, 64], None, 64, same, Some(Activation::Relu)),
+        case("long sums, silu", [1, 3, 3, 640], None, 12, same, Some(Activation::Silu)),
+        case("long sums, everything fused", [1, 3, 3, 640], Some(320), 4, same, none),
     ]
 }

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod add;
 pub mod add_time;
 pub mod attention;
+pub mod blend_outside;
 pub mod case;
 pub mod conv2d;
 pub mod dynamic_threshold;
@@ -49,6 +50,7 @@ const TWINS: &[(&str, Twin)] = &[
     ("attention_broadcast_wide", attention::twin),
     ("attention_cooperative", attention::twin),
     ("attention_flash", attention::twin),
+    ("blend_outside", blend_outside::twin),
     ("conv2d_broadcast", conv2d::twin),
     ("conv2d_cooperative", conv2d::twin),
     ("conv2d_merge", conv2d::merge_twin),
@@ -75,6 +77,7 @@ const TWINS: &[(&str, Twin)] = &[
     ("matmul_tiled", matmul::twin),
     ("pixels", pixels::twin),
     ("scale_model_input", scale_model_input::twin),
+    ("scale_model_input_beside", scale_model_input::beside_twin),
     ("scheduler_step", scheduler_step::twin),
     ("similarity", similarity::twin),
     ("timestep_embedding", timestep_embedding::twin),

@@ -28,8 +28,9 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let (alpha, next_alpha) = (schedule.alpha(timestep)?, schedule.alpha(next)?);
         calls.push(call(prediction, alpha, next_alpha, options.eta, limit));
     }
+    let noise_levels = schedule.noise_levels(&timesteps)?;
     let timesteps = timesteps.into_iter().map(|timestep| timestep as f64).collect();
-    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: 0, calls })
+    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: 0, noise_levels, calls })
 }
 
 /// One step from the signal share `alpha` to `next_alpha`.

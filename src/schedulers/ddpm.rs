@@ -58,6 +58,7 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let moved = if uses_noise { mean + deviation * Row::column(NOISE) } else { mean };
         calls.push(Call { prediction, uses_noise, ..Call::from_rows(0, &[moved]) });
     }
+    let noise_levels = schedule.noise_levels(&timesteps)?;
     let timesteps = timesteps.into_iter().map(|timestep| timestep as f64).collect();
-    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: 0, calls })
+    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: 0, noise_levels, calls })
 }

@@ -17,7 +17,11 @@ use super::row::{Row, SAMPLE};
 use super::trajectory::{Call, Trajectory};
 use crate::error::Result;
 
-pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Trajectory> {
+pub(super) fn trajectory(
+    config: &SchedulerConfig,
+    options: &SamplerOptions,
+    begin: usize,
+) -> Result<Trajectory> {
     let kind = options.kind;
     let keys = &config.solver;
     // What other classes call their algorithms and forms stands for the only one here.
@@ -37,7 +41,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let (clean, prediction) = limited(from.clean(prediction_type), limit);
         let newest =
             if prediction.is_some() { from.residual_of(clean) } else { from.residual(prediction_type) };
-        let order = if lower_order_final { most.min(steps - index) } else { most }.min(index + 1);
+        let order = if lower_order_final { most.min(steps - index) } else { most };
+        let order = order.min(index.saturating_sub(begin) + 1);
         let known: Vec<f64> = levels.sigmas[..=index].iter().rev().take(order).copied().collect();
         let residuals = [newest, Row::plane(0), Row::plane(1)];
         let moved = weights(&known, sigma, next)
@@ -49,7 +54,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let rows = [to.signal * moved, newest, Row::plane(0)];
         calls.push(Call { prediction, ..Call::from_rows(most - 1, &rows[..most]) });
     }
-    Ok(levels.trajectory(most - 1, calls))
+    let noise_levels = levels.scaled();
+    Ok(levels.trajectory(most - 1, noise_levels, calls))
 }
 
 /// The integral over sigma, between two sigmas, of each polynomial in `log sigma` that is 1 at one of up to three

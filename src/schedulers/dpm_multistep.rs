@@ -18,7 +18,11 @@ use crate::error::Result;
 /// With fewer steps than this, the last two are of lower order.
 pub(super) const FEW_STEPS: usize = 15;
 
-pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Trajectory> {
+pub(super) fn trajectory(
+    config: &SchedulerConfig,
+    options: &SamplerOptions,
+    begin: usize,
+) -> Result<Trajectory> {
     let solver = Solver::new(config, options.kind)?;
     let levels = Levels::of_solvers(config, options)?;
     let history = solver.order - 1;
@@ -36,7 +40,7 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
             2 if lower_order_final => 2,
             _ => 3,
         };
-        let order = order.min(solver.order).min(index + 1);
+        let order = order.min(solver.order).min(index.saturating_sub(begin) + 1);
         let h = target.lambda() - level(0).lambda();
         let difference = |back: usize, newer: Row, older: Row| {
             // A slope in units of the step.
@@ -59,5 +63,6 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let call = Call::from_rows(history, &rows[..1 + history]);
         calls.push(Call { prediction, uses_noise: solver.algorithm.stochastic, ..call });
     }
-    Ok(levels.trajectory(history, calls))
+    let noise_levels = levels.scaled();
+    Ok(levels.trajectory(history, noise_levels, calls))
 }

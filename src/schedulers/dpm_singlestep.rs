@@ -21,7 +21,11 @@ use super::row::{Row, SAMPLE};
 use super::trajectory::{Call, Trajectory};
 use crate::error::Result;
 
-pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Trajectory> {
+pub(super) fn trajectory(
+    config: &SchedulerConfig,
+    options: &SamplerOptions,
+    begin: usize,
+) -> Result<Trajectory> {
     let solver = Solver::new(config, options.kind)?;
     let levels = Levels::of_solvers(config, options)?;
     let history = if solver.order == 1 { 0 } else { solver.order };
@@ -31,6 +35,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
     let orders = orders(steps, solver.order, lower_order_final, ends_without_noise);
     let mut calls = Vec::with_capacity(steps);
     for (index, order) in orders.into_iter().enumerate() {
+        // Where a run begins within a group, there is no older prediction.
+        let order = order.min(index.saturating_sub(begin) + 1);
         let level = |back: usize| Level::of_sigma(levels.sigmas[index - back]);
         let target = Level::of_sigma(levels.sigmas[index + 1]);
         let (newest, prediction) = solver.converted(level(0));
@@ -67,7 +73,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let call = Call::from_rows(history, &rows[..1 + history]);
         calls.push(Call { prediction, uses_noise: solver.algorithm.stochastic, ..call });
     }
-    Ok(levels.trajectory(history, calls))
+    let noise_levels = levels.scaled();
+    Ok(levels.trajectory(history, noise_levels, calls))
 }
 
 /// The order of each call: groups that count up to the full order, and in the end what fits.

@@ -21,7 +21,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         Call { input_scale: input_scale(sigma), ..Call::from_rows(0, &[moved]) }
     });
     let calls = calls.collect();
-    Ok(levels.trajectory(0, calls))
+    let noise_levels = levels.unscaled(1);
+    Ok(levels.trajectory(0, noise_levels, calls))
 }
 
 /// How the sample grows with sigma, which is the noise in it: `(sample - clean sample) / sigma`.

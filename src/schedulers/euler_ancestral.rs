@@ -24,5 +24,6 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         Call { input_scale: input_scale(sigma), uses_noise: true, ..call }
     });
     let calls = calls.collect();
-    Ok(levels.trajectory(0, calls))
+    let noise_levels = levels.unscaled(1);
+    Ok(levels.trajectory(0, noise_levels, calls))
 }

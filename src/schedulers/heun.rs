@@ -32,5 +32,6 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         timesteps.push(next_timestep);
         calls.push(Call { input_scale: input_scale(next), prediction, ..Call::from_rows(1, &rows) });
     }
-    Ok(Trajectory { timesteps, ..levels.trajectory(1, calls) })
+    let noise_levels = levels.unscaled(2);
+    Ok(Trajectory { timesteps, ..levels.trajectory(1, noise_levels, calls) })
 }

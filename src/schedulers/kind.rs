@@ -139,6 +139,15 @@ impl SchedulerKind {
         }
     }
 
+    /// The calls that a step takes, `order` of the class in diffusers; the last step of a run takes one.
+    #[must_use]
+    pub fn calls_per_step(self) -> usize {
+        match self {
+            Self::Heun | Self::Dpm2 => 2,
+            _ => 1,
+        }
+    }
+
     pub(super) fn class(self) -> Class {
         use TimestepSpacing::{Leading, Linspace, Quadratic, Trailing, Uniform};
         use ZeroTerminalSignal::{Tiny, Unknown, Zero};

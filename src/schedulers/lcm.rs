@@ -23,7 +23,7 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
     let limit = config.limit(options.kind);
     let scaling = config.timestep_scaling.unwrap_or(10.0);
     let schedule = NoiseSchedule::new(config, options.kind)?;
-    let timesteps = timesteps(config, options.steps)?;
+    let timesteps = timesteps(config, options)?;
     let mut calls = Vec::with_capacity(timesteps.len());
     for (index, &timestep) in timesteps.iter().enumerate() {
         let level = Level::of_alpha(schedule.alpha(timestep)?);
@@ -42,23 +42,26 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         };
         calls.push(Call { prediction, uses_noise: next.is_some(), ..Call::from_rows(0, &[moved]) });
     }
+    let noise_levels = schedule.noise_levels(&timesteps)?;
     let timesteps = timesteps.into_iter().map(|timestep| timestep as f64).collect();
-    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: 0, calls })
+    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: 0, noise_levels, calls })
 }
 
 /// Evenly chosen from the timesteps of the distillation, falling, the last of them first.
-fn timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<i64>> {
-    let count = config.train_timesteps;
+fn timesteps(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Vec<i64>> {
+    let (count, steps) = (config.train_timesteps, options.steps);
     let original = config.original_inference_steps.unwrap_or(50);
     if original > count {
         let problem = format!("expected at most the {count} training timesteps, found {original}");
         return config.refuse("original_inference_steps", problem);
     }
+    let stride = whole(count.div_euclid(original));
+    // Those of less noise than the share that a picture is begun from.
+    let original = usize::try_from(downwards(real(original) * options.distillation_share)).unwrap_or(0);
     if steps > original {
-        let problem = format!("lcm picks from the {original} steps of the distillation, found {steps}");
+        let problem = format!("lcm picks from {original} steps of the distillation, found {steps}");
         return Err(Error::option("steps", problem));
     }
-    let stride = whole(count.div_euclid(original));
     let share = real(original) / real(steps);
     let chosen = (0..steps).map(|step| whole(original) - downwards(real(step) * share));
     Ok(chosen.map(|number| number * stride - 1).collect())

@@ -7,9 +7,10 @@ use super::config::{BetaSchedule, PredictionType, SchedulerConfig};
 use super::kind::SchedulerKind;
 use super::noise_schedule::{NoiseSchedule, linspace_single, single};
 use super::options::{SamplerOptions, SigmaSpacing, TimestepSpacing};
+use super::prediction::Level;
 use super::sigmas::SigmaTable;
 use super::timesteps::{downwards, fractional_timesteps, nearest, solver_timesteps};
-use super::trajectory::{Call, Trajectory};
+use super::trajectory::{Call, NoiseLevel, Trajectory};
 use crate::error::Result;
 
 /// The timestep of each step, and the sigmas from which and to which the steps go.
@@ -120,10 +121,31 @@ impl Levels {
         self.sigmas.windows(2).map(|pair| (pair[0], pair[1]))
     }
 
+    /// The noise in each step's sample, which is scaled to a variance of 1.
+    pub(super) fn scaled(&self) -> Vec<NoiseLevel> {
+        self.steps().map(|(sigma, _)| Level::of_sigma(sigma).in_sample()).collect()
+    }
+
+    /// The noise in the sample of each call, which is not scaled, with so many calls per step but for the last.
+    /// Calls within a step are at the level that it leads to.
+    pub(super) fn unscaled(&self, calls_per_step: usize) -> Vec<NoiseLevel> {
+        let steps = self.sigmas[..self.timesteps.len()].iter().enumerate();
+        let of_step = |(step, &sigma): (usize, &f64)| {
+            let calls = if step == 0 { 1 } else { calls_per_step };
+            vec![NoiseLevel { signal: 1.0, noise: sigma }; calls]
+        };
+        steps.flat_map(of_step).collect()
+    }
+
     /// The plan of one call per step.
-    pub(super) fn trajectory(self, history: usize, calls: Vec<Call>) -> Trajectory {
+    pub(super) fn trajectory(
+        self,
+        history: usize,
+        noise_levels: Vec<NoiseLevel>,
+        calls: Vec<Call>,
+    ) -> Trajectory {
         let Self { timesteps, sigmas, initial_sigma, .. } = self;
-        Trajectory { timesteps, sigmas: Some(sigmas), initial_sigma, history, calls }
+        Trajectory { timesteps, sigmas: Some(sigmas), initial_sigma, history, noise_levels, calls }
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         Call { input_scale: input_scale(sigma), ..Call::from_rows(ORDER - 1, &rows) }
     });
     let calls = calls.collect();
-    Ok(levels.trajectory(ORDER - 1, calls))
+    let noise_levels = levels.unscaled(1);
+    Ok(levels.trajectory(ORDER - 1, noise_levels, calls))
 }
 
 /// The integral from `from` to `to` of each polynomial that is 1 at one of the points and 0 at the others.

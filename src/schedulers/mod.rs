@@ -60,6 +60,7 @@ mod original;
 mod pndm;
 mod prediction;
 mod row;
+mod share;
 mod sigmas;
 mod timesteps;
 mod trajectory;
@@ -68,7 +69,9 @@ mod unipc;
 pub use config::SchedulerConfig;
 pub use kind::SchedulerKind;
 pub use options::{SamplerOptions, SigmaSpacing, TimestepSpacing};
-pub use trajectory::{Call, Limit, Prediction, Trajectory};
+pub use trajectory::{Call, Limit, NoiseLevel, Prediction, Trajectory};
+
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 
@@ -87,33 +90,66 @@ impl SchedulerConfig {
     /// [`Error::Option`] naming `steps`, `eta`, `sigmas` or `timestep spacing` if this sampler cannot honour it,
     /// [`Error::Config`] naming the key of the file that this sampler cannot do.
     pub fn trajectory(&self, options: &SamplerOptions) -> Result<Trajectory> {
+        finite(self, options, self.plan(options, 0)?)
+    }
+
+    /// Plans some calls of a run, as if it were begun with the first of them: the timesteps are those of the whole run,
+    /// but nothing is remembered of the calls before, so samplers that look back begin anew.
+    ///
+    /// A run from a picture is that from a later call on: `scheduler.set_begin_index` and `timesteps[begin:]` of
+    /// diffusers. [`Trajectory::start_from`] makes its first sample.
+    /// Calls are counted as in the whole run; a step takes [so many](SchedulerKind::calls_per_step).
+    ///
+    /// PNDM takes the step of its second call again, whichever timestep that has, so a run from the third call on begins
+    /// a timestep behind its sample; that is what diffusers does.
+    ///
+    /// # Errors
+    /// As [`trajectory`](Self::trajectory); also [`Error::Option`] naming `calls` if the range is empty, reaches beyond
+    /// the run or begins in the middle of a step.
+    pub fn trajectory_part(&self, options: &SamplerOptions, calls: Range<usize>) -> Result<Trajectory> {
+        let trajectory = self.plan(options, calls.start)?;
+        let count = trajectory.calls.len();
+        if calls.is_empty() || calls.end > count {
+            let problem = format!("expected some of {count} calls, found {} to {}", calls.start, calls.end);
+            return Err(Error::option("calls", problem));
+        }
+        let per_step = options.kind.calls_per_step();
+        if !calls.start.is_multiple_of(per_step) {
+            let problem = format!(
+                "{} takes {per_step} calls for a step: expected a multiple of {per_step} to begin with, found {}",
+                options.kind, calls.start
+            );
+            return Err(Error::option("calls", problem));
+        }
+        finite(self, options, trajectory.only(calls))
+    }
+
+    /// Plans a whole run, whose history begins with the call `begin`.
+    fn plan(&self, options: &SamplerOptions, begin: usize) -> Result<Trajectory> {
         self.check(options)?;
-        let trajectory = match options.kind {
-            SchedulerKind::Ddpm => ddpm::trajectory(self, options)?,
-            SchedulerKind::Ddim => ddim::trajectory(self, options)?,
-            SchedulerKind::Pndm => pndm::trajectory(self, options)?,
-            SchedulerKind::Euler => euler::trajectory(self, options)?,
-            SchedulerKind::EulerAncestral => euler_ancestral::trajectory(self, options)?,
-            SchedulerKind::Heun => heun::trajectory(self, options)?,
-            SchedulerKind::Dpm2 => dpm2::trajectory(self, options)?,
-            SchedulerKind::Lms => lms::trajectory(self, options)?,
+        match options.kind {
+            SchedulerKind::Ddpm => ddpm::trajectory(self, options),
+            SchedulerKind::Ddim => ddim::trajectory(self, options),
+            SchedulerKind::Pndm => pndm::trajectory(self, options, begin),
+            SchedulerKind::Euler => euler::trajectory(self, options),
+            SchedulerKind::EulerAncestral => euler_ancestral::trajectory(self, options),
+            SchedulerKind::Heun => heun::trajectory(self, options),
+            SchedulerKind::Dpm2 => dpm2::trajectory(self, options),
+            SchedulerKind::Lms => lms::trajectory(self, options),
             SchedulerKind::DpmPlusPlus2m | SchedulerKind::DpmPlusPlus2mSde | SchedulerKind::DpmPlusPlus3m => {
-                dpm_multistep::trajectory(self, options)?
+                dpm_multistep::trajectory(self, options, begin)
             }
-            SchedulerKind::DpmPlusPlus2s => dpm_singlestep::trajectory(self, options)?,
-            SchedulerKind::UniPc => unipc::trajectory(self, options)?,
-            SchedulerKind::Deis => deis::trajectory(self, options)?,
-            SchedulerKind::Lcm => lcm::trajectory(self, options)?,
-        };
-        match trajectory.calls.iter().position(|call| !call.is_finite()) {
-            None => Ok(trajectory),
-            Some(index) => self.refuse_division_by_zero(options, &trajectory, index),
+            SchedulerKind::DpmPlusPlus2s => dpm_singlestep::trajectory(self, options, begin),
+            SchedulerKind::UniPc => unipc::trajectory(self, options, begin),
+            SchedulerKind::Deis => deis::trajectory(self, options, begin),
+            SchedulerKind::Lcm => lcm::trajectory(self, options),
         }
     }
 
     /// Whether the sampler can honour what the caller asks for, as far as this does not depend on the timesteps.
     fn check(&self, options: &SamplerOptions) -> Result<()> {
-        let SamplerOptions { kind, steps, eta, sigmas, timestep_spacing } = *options;
+        let SamplerOptions { kind, steps, eta, sigmas, timestep_spacing, distillation_share: share } =
+            *options;
         let class = kind.class();
         if !(1..=self.train_timesteps).contains(&steps) {
             let problem = format!("expected 1 to {} steps, found {steps}", self.train_timesteps);
@@ -130,6 +166,11 @@ impl SchedulerConfig {
                 format!("{kind} adds no noise: expected 0, found {eta}")
             };
             return Err(Error::option("eta", problem));
+        }
+        let expected = if kind == SchedulerKind::Lcm { "above 0 and at most 1" } else { "1" };
+        if !(share > 0.0 && share <= 1.0) || (kind != SchedulerKind::Lcm && share < 1.0) {
+            let problem = format!("{kind}: expected {expected}, found {share}");
+            return Err(Error::option("distillation share", problem));
         }
         if let (Some(spacing), false) = (sigmas, class.sigma_spacings) {
             let problem = format!("{kind} has no sigmas to space: expected none, found {spacing}");
@@ -171,5 +212,13 @@ impl SchedulerConfig {
         }
         let problem = format!("divides by zero at timestep {timestep}, where no signal or no noise is left");
         self.refuse("prediction_type", problem)
+    }
+}
+
+/// The trajectory, if all its weights are numbers.
+fn finite(config: &SchedulerConfig, options: &SamplerOptions, trajectory: Trajectory) -> Result<Trajectory> {
+    match trajectory.calls.iter().position(|call| !call.is_finite()) {
+        None => Ok(trajectory),
+        Some(index) => config.refuse_division_by_zero(options, &trajectory, index),
     }
 }

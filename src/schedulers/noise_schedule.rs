@@ -4,7 +4,9 @@
 
 use super::config::{BetaSchedule, SchedulerConfig};
 use super::kind::{SchedulerKind, ZeroTerminalSignal};
+use super::prediction::Level;
 use super::timesteps::real;
+use super::trajectory::NoiseLevel;
 use crate::error::{Error, Result};
 
 /// The share of signal left at each timestep: the running product of `1 - beta`.
@@ -49,6 +51,14 @@ impl NoiseSchedule {
                 format!("leads to timestep {timestep}, but the last one of the model is {last}"),
             )
         })
+    }
+
+    /// The noise in the sample at each of these timesteps.
+    ///
+    /// # Errors
+    /// As [`alpha`](Self::alpha).
+    pub(super) fn noise_levels(&self, timesteps: &[i64]) -> Result<Vec<NoiseLevel>> {
+        timesteps.iter().map(|&timestep| Ok(Level::of_alpha(self.alpha(timestep)?).in_sample())).collect()
     }
 
     /// Sigma at each training timestep, rising: the standard deviation of the noise over that of the signal.

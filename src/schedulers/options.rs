@@ -23,13 +23,16 @@ pub struct SamplerOptions {
     pub sigmas: Option<SigmaSpacing>,
     /// Which training timesteps a run visits.
     pub timestep_spacing: Option<TimestepSpacing>,
+    /// The share of the distillation's timesteps, counted from the one with the least noise, that LCM picks its own
+    /// from: `strength` of `LCMScheduler.set_timesteps`. Above 0 and at most 1; 1 for all other samplers.
+    pub distillation_share: f64,
 }
 
 impl SamplerOptions {
     /// A run of so many steps of a sampler, everything else as the model's file says.
     #[must_use]
     pub fn new(kind: SchedulerKind, steps: usize) -> Self {
-        Self { kind, steps, eta: 0.0, sigmas: None, timestep_spacing: None }
+        Self { kind, steps, eta: 0.0, sigmas: None, timestep_spacing: None, distillation_share: 1.0 }
     }
 }
 

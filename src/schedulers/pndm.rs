@@ -26,7 +26,14 @@ use crate::error::{Error, Result};
 /// Timesteps that Runge-Kutta steps go through, each but the last in two halves.
 const RUNGE_KUTTA_TIMESTEPS: usize = 4;
 
-pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Trajectory> {
+/// Calls of the Runge-Kutta steps.
+const RUNGE_KUTTA_CALLS: usize = 4 * (RUNGE_KUTTA_TIMESTEPS - 1);
+
+pub(super) fn trajectory(
+    config: &SchedulerConfig,
+    options: &SamplerOptions,
+    begin: usize,
+) -> Result<Trajectory> {
     let steps = options.steps;
     let prediction = config.prediction(options.kind)?;
     let spaced = whole_timesteps(config, options)?;
@@ -36,17 +43,29 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         history: if config.skip_prk_steps { 3 } else { 5 },
         stride: whole(config.train_timesteps.div_euclid(steps)),
     };
-    let plan = if config.skip_prk_steps {
-        planner.multi_step_only(&spaced)?
-    } else if steps < RUNGE_KUTTA_TIMESTEPS {
+    if !config.skip_prk_steps && steps < RUNGE_KUTTA_TIMESTEPS {
         let problem = format!("pndm with \"skip_prk_steps\" false needs at least 4 steps, found {steps}");
         return Err(Error::option("steps", problem));
+    }
+    let timesteps = if config.skip_prk_steps { second_twice(&spaced) } else { planner.in_halves(&spaced) };
+    let calls = if config.skip_prk_steps {
+        planner.multi_step_only(&timesteps, begin)?
     } else {
-        planner.with_runge_kutta(&spaced)?
+        planner.with_runge_kutta(&timesteps, begin)?
     };
-    let (timesteps, calls): (Vec<i64>, Vec<Call>) = plan.into_iter().unzip();
+    let noise_levels = planner.schedule.noise_levels(&timesteps)?;
     let timesteps = timesteps.into_iter().map(|timestep| timestep as f64).collect();
-    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history: planner.history, calls })
+    let history = planner.history;
+    Ok(Trajectory { timesteps, sigmas: None, initial_sigma: 1.0, history, noise_levels, calls })
+}
+
+/// The timesteps without Runge-Kutta steps.
+fn second_twice(spaced: &[i64]) -> Vec<i64> {
+    let mut timesteps = spaced.to_vec();
+    if let Some(&second) = spaced.get(1) {
+        timesteps.insert(1, second);
+    }
+    timesteps
 }
 
 struct Planner {
@@ -58,42 +77,50 @@ struct Planner {
 }
 
 impl Planner {
-    fn multi_step_only(&self, spaced: &[i64]) -> Result<Vec<(i64, Call)>> {
+    /// What a call is follows from the number of calls before it, not from its timestep; so in a run that begins later
+    /// the step that is taken again is that of the call after the first, as in diffusers.
+    fn multi_step_only(&self, timesteps: &[i64], begin: usize) -> Result<Vec<Call>> {
         let (sample, output) = (Row::column(SAMPLE), Row::column(OUTPUT));
-        let mut plan = Vec::with_capacity(spaced.len() + 1);
-        for (step, &timestep) in spaced.iter().enumerate() {
-            if step == 0 {
-                let moved = self.transfer(timestep, timestep - self.stride, sample, output)?;
-                plan.push((timestep, self.call(&[moved, output, sample])));
-                continue;
-            }
-            if step == 1 {
-                let mean = Row::sum([(0.5, output), (0.5, Row::plane(0))]);
-                let moved = self.transfer(timestep + self.stride, timestep, Row::plane(1), mean)?;
-                plan.push((timestep, self.call(&[moved, Row::plane(0)])));
-            }
-            plan.push((timestep, self.multi_step(timestep, step)?));
-        }
-        Ok(plan)
+        let calls =
+            timesteps.iter().enumerate().map(|(index, &timestep)| match index.saturating_sub(begin) {
+                0 => {
+                    let moved = self.transfer(timestep, timestep - self.stride, sample, output)?;
+                    Ok(self.call(&[moved, output, sample]))
+                }
+                1 => {
+                    let mean = Row::sum([(0.5, output), (0.5, Row::plane(0))]);
+                    let moved = self.transfer(timestep + self.stride, timestep, Row::plane(1), mean)?;
+                    Ok(self.call(&[moved, Row::plane(0)]))
+                }
+                before => self.multi_step(timestep, before - 1),
+            });
+        calls.collect()
     }
 
-    fn with_runge_kutta(&self, spaced: &[i64]) -> Result<Vec<(i64, Call)>> {
+    /// The timesteps with Runge-Kutta steps: four visits for each of the first three steps.
+    fn in_halves(&self, spaced: &[i64]) -> Vec<i64> {
         let half = self.stride.div_euclid(2);
         let starts = &spaced[..RUNGE_KUTTA_TIMESTEPS];
-        let mut plan = Vec::with_capacity(spaced.len() + 9);
-        for pair in starts.windows(2) {
+        let visits = starts.windows(2).flat_map(|pair| {
             let (start, end) = (pair[0], pair[1]);
-            let middle = end + half;
-            let timesteps = [start, middle, middle, end];
-            for (stage, timestep) in timesteps.into_iter().enumerate() {
-                let target = if stage % 2 == 0 { timestep - half } else { timestep };
-                plan.push((timestep, self.runge_kutta_stage(stage, start, target)?));
+            [start, end + half, end + half, end]
+        });
+        visits.chain(spaced[RUNGE_KUTTA_TIMESTEPS - 1..].iter().copied()).collect()
+    }
+
+    /// As [`multi_step_only`](Self::multi_step_only), the first calls of a run are the Runge-Kutta steps.
+    fn with_runge_kutta(&self, timesteps: &[i64], begin: usize) -> Result<Vec<Call>> {
+        let half = self.stride.div_euclid(2);
+        let calls = timesteps.iter().enumerate().map(|(index, &timestep)| {
+            let before = index.saturating_sub(begin);
+            if before >= RUNGE_KUTTA_CALLS {
+                return self.multi_step(timestep, 3);
             }
-        }
-        for &timestep in &spaced[RUNGE_KUTTA_TIMESTEPS - 1..] {
-            plan.push((timestep, self.multi_step(timestep, 3)?));
-        }
-        Ok(plan)
+            let stage = before % 4;
+            let target = if stage % 2 == 0 { timestep - half } else { timestep };
+            self.runge_kutta_stage(stage, timesteps[before - stage], target)
+        });
+        calls.collect()
     }
 
     /// One of the four stages from `start`; the last takes the step with the weighted outputs of all.

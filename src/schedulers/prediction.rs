@@ -3,9 +3,11 @@
 //! A sample is `signal · clean + noise level · noise`. Which of the two the model predicts, or a mixture, is its
 //! prediction type: Salimans & Ho 2022, <https://arxiv.org/abs/2202.00512>, section 4 and appendix D.
 
-use super::config::PredictionType;
+use super::config::{PredictionType, SchedulerConfig};
+use super::kind::SchedulerKind;
 use super::row::{OUTPUT, PREDICTION, Row, SAMPLE};
-use super::trajectory::{Limit, Prediction};
+use super::trajectory::{Limit, NoiseLevel, Prediction};
+use crate::error::Result;
 
 /// How much signal and how much noise is in a sample.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,11 @@ impl Level {
     pub(super) fn of_sigma(sigma: f64) -> Self {
         let signal = sigma.hypot(1.0).recip();
         Self { signal, noise: sigma * signal, sigma }
+    }
+
+    /// The two parts, as they stand in a sample whose variance is 1.
+    pub(super) fn in_sample(self) -> NoiseLevel {
+        NoiseLevel { signal: self.signal, noise: self.noise }
     }
 
     /// Half the logarithm of the ratio of signal to noise, in variances; infinite where there is no noise.
@@ -65,6 +72,22 @@ impl Level {
     pub(super) fn clean_unscaled(self, kind: PredictionType) -> Row {
         // The model sees `signal · sample`.
         self.clean(kind).with_column_scaled(SAMPLE, self.signal)
+    }
+}
+
+impl SchedulerConfig {
+    /// The weights of the sample and of the model's output in the clean sample that the output means, where a noised
+    /// sample is made so. They are not finite where the sample has no signal and the output tells of noise only.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the sampler cannot work with what the model predicts.
+    pub fn clean_weights(&self, kind: SchedulerKind, made: NoiseLevel) -> Result<[f64; 2]> {
+        // The model sees a sample of unit variance.
+        let scale = made.signal.hypot(made.noise).recip();
+        let level =
+            Level { signal: made.signal * scale, noise: made.noise * scale, sigma: made.noise / made.signal };
+        let clean = level.clean(self.prediction(kind)?).with_column_scaled(SAMPLE, scale);
+        Ok([clean.weight(SAMPLE), clean.weight(OUTPUT)])
     }
 }
 

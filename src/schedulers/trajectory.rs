@@ -1,5 +1,7 @@
 //! A planned run: one small matrix per U-Net call, and the reference that applies it.
 
+use std::ops::Range;
+
 use super::row::{HISTORY, NOISE, OUTPUT, PREDICTION, Row, SAMPLE};
 use crate::error::{Error, Result};
 
@@ -8,15 +10,36 @@ use crate::error::{Error, Result};
 pub struct Trajectory {
     /// The timestep that each U-Net call is given, in training steps; fractional for some samplers.
     pub timesteps: Vec<f64>,
-    /// The noise levels of the samplers that work with them: one per step and the one that the run ends at, falling.
+    /// The noise levels of the samplers that work with them: one per step of the whole run and the one that it ends at,
+    /// falling.
     /// Sigma is the standard deviation of the noise over that of the signal, unitless.
     pub sigmas: Option<Vec<f64>>,
     /// The standard deviation of the sample that the run starts from, in the space of the latents.
     pub initial_sigma: f64,
     /// Planes of the sample's size that are kept from call to call, at most 8. They start as zeros.
     pub history: usize,
+    /// What a noised sample is made of where each call begins; as many as there are timesteps.
+    pub noise_levels: Vec<NoiseLevel>,
     /// What happens around each call; as many as there are timesteps.
     pub calls: Vec<Call>,
+}
+
+/// How much of a sample is the clean one, and how much is noise: `signal · clean + noise · unit noise`.
+/// As `add_noise` of the sampler's class in diffusers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NoiseLevel {
+    /// The weight of the clean sample; 1 for the samplers whose sample is not scaled down.
+    pub signal: f64,
+    /// The standard deviation of the noise, in the space of the latents.
+    pub noise: f64,
+}
+
+impl NoiseLevel {
+    /// A clean sample with noise.
+    #[must_use]
+    pub fn add_noise(&self, clean: &[f64], unit_noise: &[f64]) -> Vec<f64> {
+        clean.iter().zip(unit_noise).map(|(clean, noise)| self.signal * clean + self.noise * noise).collect()
+    }
 }
 
 /// One U-Net call and the update that follows it.
@@ -75,6 +98,25 @@ impl Trajectory {
         let mut planes = vec![vec![0.0; unit_noise.len()]; 1 + self.history];
         planes[0] = unit_noise.iter().map(|noise| self.initial_sigma * noise).collect();
         planes
+    }
+
+    /// The planes that a run from a clean sample starts with: the sample with noise of the first call's level, then
+    /// the history.
+    /// No plane at all where there is no call.
+    #[must_use]
+    pub fn start_from(&self, clean: &[f64], unit_noise: &[f64]) -> Vec<Vec<f64>> {
+        let Some(level) = self.noise_levels.first() else { return Vec::new() };
+        let mut planes = vec![vec![0.0; clean.len()]; 1 + self.history];
+        planes[0] = level.add_noise(clean, unit_noise);
+        planes
+    }
+
+    /// Only these calls.
+    pub(super) fn only(mut self, calls: Range<usize>) -> Self {
+        self.timesteps = self.timesteps[calls.clone()].to_vec();
+        self.noise_levels = self.noise_levels[calls.clone()].to_vec();
+        self.calls = self.calls[calls].to_vec();
+        self
     }
 
     /// Whether any call of this run takes a draw from the random generator after the start.

@@ -25,7 +25,11 @@ enum Form {
     Growth,
 }
 
-pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> Result<Trajectory> {
+pub(super) fn trajectory(
+    config: &SchedulerConfig,
+    options: &SamplerOptions,
+    begin: usize,
+) -> Result<Trajectory> {
     let kind = options.kind;
     let keys = &config.solver;
     if keys.has_other_predictor {
@@ -62,7 +66,7 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         let mut known = vec![newest];
         known.extend((0..planner.order).map(Row::plane));
 
-        let corrects = index > 0 && !keys.disable_corrector.contains(&(whole(index) - 1));
+        let corrects = index > begin && !keys.disable_corrector.contains(&(whole(index) - 1));
         let sample = if corrects {
             let mut outputs = known[1..=order_before].to_vec();
             outputs.push(newest);
@@ -71,7 +75,7 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
             Row::column(SAMPLE)
         };
         let order = if lower_order_final { planner.order.min(steps - index) } else { planner.order };
-        let order = order.min(index + 1);
+        let order = order.min(index.saturating_sub(begin) + 1);
         let moved = planner.step(index, order, sample, &known[..order]);
 
         let mut rows = vec![moved];
@@ -80,7 +84,8 @@ pub(super) fn trajectory(config: &SchedulerConfig, options: &SamplerOptions) -> 
         calls.push(Call { prediction, ..Call::from_rows(history, &rows) });
         order_before = order;
     }
-    Ok(planner.levels.trajectory(history, calls))
+    let noise_levels = planner.levels.scaled();
+    Ok(planner.levels.trajectory(history, noise_levels, calls))
 }
 
 struct Planner {

@@ -100,6 +100,18 @@ impl Checkpoint {
         }
     }
 
+    /// The same tensors under the same names once more, without changes.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            files: Arc::clone(&self.files),
+            entries: self.entries.clone(),
+            assumed: self.assumed,
+            original: self.original.clone(),
+            changes: Changes::new(),
+        }
+    }
+
     /// The same tensors under other names: those for which `rename` has one. Errors go on using the names in the
     /// file.
     #[must_use]

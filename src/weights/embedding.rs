@@ -83,6 +83,8 @@ impl Word {
         let (keys, named) = match (&names[..], channels.len()) {
             (_, 2) if OF_XL.iter().all(|name| names.contains(name)) => (OF_XL.to_vec(), None),
             ([_], 1) if is_xl => (names.clone(), None),
+            // A refiner has the second text encoder alone.
+            (_, 1) if OF_XL.iter().all(|name| names.contains(name)) => (vec![OF_XL[1]], None),
             ([..], 1) if names.contains(&PARAMETERS) => (vec![PARAMETERS], None),
             ([name], 1) => (vec![*name], Some((*name).to_owned())),
             _ => return Err(refusal(&file, &names, channels.len())),

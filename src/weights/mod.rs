@@ -25,6 +25,7 @@ mod single_file;
 mod source;
 mod stable_diffusion;
 mod stored;
+mod tiny_autoencoder;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -41,7 +42,8 @@ pub use model_files::{ModelFiles, ModelKind, Original};
 pub use packing::Pending;
 pub use recognition::CheckpointKind;
 pub use replacements::Replacements;
-pub use stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
+pub(crate) use replacements::vae_files;
+pub use stable_diffusion::{RefinerFiles, SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
 pub(crate) use upload::write_all;
 
 use crate::error::{Error, Result};

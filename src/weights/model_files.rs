@@ -12,7 +12,7 @@ use super::pickles::{PICKLE, is_pickle_file};
 use super::recognition::CheckpointKind;
 use super::replacements::Replacements;
 use super::single_file::SingleFile;
-use super::stable_diffusion::{Directory, StableDiffusionFiles, StableDiffusionXlFiles};
+use super::stable_diffusion::{Directory, RefinerFiles, StableDiffusionFiles, StableDiffusionXlFiles};
 use crate::error::{Error, Result};
 
 /// The pipelines of diffusers whose U-Net makes pixels.
@@ -54,6 +54,8 @@ pub enum ModelFiles {
     StableDiffusion(Box<StableDiffusionFiles>),
     /// `StableDiffusionXLPipeline` in diffusers' layout, or Stable Diffusion XL in one file.
     StableDiffusionXl(Box<StableDiffusionXlFiles>),
+    /// The refiner of Stable Diffusion XL: `StableDiffusionXLImg2ImgPipeline` in diffusers' layout, or in one file.
+    StableDiffusionXlRefiner(Box<RefinerFiles>),
     /// `LDMPipeline` in diffusers' layout: unconditional latent diffusion.
     LatentDiffusion {
         /// A `UNet2DModel`.
@@ -90,7 +92,9 @@ impl ModelFiles {
     #[must_use]
     pub fn kind(&self) -> ModelKind {
         match self {
-            Self::StableDiffusion(_) | Self::StableDiffusionXl(_) => ModelKind::TextToImage,
+            Self::StableDiffusion(_) | Self::StableDiffusionXl(_) | Self::StableDiffusionXlRefiner(_) => {
+                ModelKind::TextToImage
+            }
             Self::OriginalLatentDiffusion(_) => ModelKind::ClassConditional,
             Self::LatentDiffusion { .. } | Self::Pixels { .. } | Self::OriginalDdpm(_) => {
                 ModelKind::Unconditional
@@ -114,15 +118,14 @@ impl ModelFiles {
     pub fn open_with(path: impl AsRef<Path>, replacements: &Replacements) -> Result<Self> {
         let path = path.as_ref();
         let files = Self::find(path, replacements)?;
-        if replacements.vae.is_some()
-            && !matches!(files, Self::StableDiffusion(_) | Self::StableDiffusionXl(_))
-        {
+        if replacements.vae.is_some() && files.kind() != ModelKind::TextToImage {
             let problem = format!("{} is not a Stable Diffusion model, so it has no VAE", path.display());
             return Err(Error::option("vae", problem));
         }
         let in_one_file = match &files {
             Self::StableDiffusion(files) => files.unet.weights == files.text_encoder.weights,
             Self::StableDiffusionXl(files) => files.unet.weights == files.text_encoders[0].weights,
+            Self::StableDiffusionXlRefiner(files) => files.unet.weights == files.text_encoder_2.weights,
             _ => false,
         };
         if replacements.config.is_some() && !in_one_file {
@@ -175,18 +178,18 @@ fn directory(root: &Path, replacements: &Replacements) -> Result<ModelFiles> {
     let entries = read_object(&index)?;
     let of_diffusion = Directory { root, index: &index, entries: &entries, vae: replacements.vae.as_deref() };
     match entries.get("_class_name").and_then(Value::as_str) {
-        Some("StableDiffusionPipeline" | "LatentConsistencyModelPipeline") => {
-            Ok(ModelFiles::StableDiffusion(Box::new(StableDiffusionFiles::find(&of_diffusion)?)))
-        }
-        Some("StableDiffusionXLPipeline") => {
+        Some(
+            "StableDiffusionPipeline" | "StableDiffusionInpaintPipeline" | "LatentConsistencyModelPipeline",
+        ) => Ok(ModelFiles::StableDiffusion(Box::new(StableDiffusionFiles::find(&of_diffusion)?))),
+        Some("StableDiffusionXLPipeline" | "StableDiffusionXLInpaintPipeline") => {
             Ok(ModelFiles::StableDiffusionXl(Box::new(StableDiffusionXlFiles::find(&of_diffusion)?)))
         }
-        Some(class @ "StableDiffusionXLImg2ImgPipeline") => {
-            let problem = format!(
-                "found \"{class}\", a refiner, which goes on with the latents of another model and is not supported: \
-                use the base model, a StableDiffusionXLPipeline"
-            );
-            Err(Error::config(&index, "_class_name", problem))
+        // The class of refiners; of another SDXL model it is the same networks as for text to image.
+        Some("StableDiffusionXLImg2ImgPipeline") if of_diffusion.has_none("text_encoder") => {
+            Ok(ModelFiles::StableDiffusionXlRefiner(Box::new(RefinerFiles::find(&of_diffusion)?)))
+        }
+        Some("StableDiffusionXLImg2ImgPipeline") => {
+            Ok(ModelFiles::StableDiffusionXl(Box::new(StableDiffusionXlFiles::find(&of_diffusion)?)))
         }
         Some("LDMPipeline") => {
             check_class(&index, &entries, "unet", &["UNet2DModel"])?;
@@ -239,6 +242,9 @@ fn original_file(weights: &Path, replacements: &Replacements) -> Result<ModelFil
         }
         Some(CheckpointKind::StableDiffusionXl) => {
             Ok(ModelFiles::StableDiffusionXl(Box::new(single.stable_diffusion_xl()?)))
+        }
+        Some(CheckpointKind::StableDiffusionXlRefiner) => {
+            Ok(ModelFiles::StableDiffusionXlRefiner(Box::new(single.refiner()?)))
         }
         Some(CheckpointKind::ClassConditional) => Ok(ModelFiles::OriginalLatentDiffusion(original(weights)?)),
         Some(CheckpointKind::OriginalDdpm) => Ok(ModelFiles::OriginalDdpm(original(weights)?)),

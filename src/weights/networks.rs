@@ -58,14 +58,19 @@ impl Checkpoint {
         Ok(file.open_clip(OPEN_CLIP, |name| name.starts_with(&last)))
     }
 
-    /// Opens the second text encoder in these files: of a diffusers directory, or of SDXL in one file.
+    /// Opens the second text encoder in these files: of a diffusers directory, or of SDXL in one file, or the only one
+    /// of a refiner in one file.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_second_text_encoder(paths: &[PathBuf]) -> Result<Self> {
-        const OPEN_CLIP: &str = "conditioner.embedders.1.model.";
         let file = Self::open(paths)?;
-        Ok(if file.starts(OPEN_CLIP) { file.open_clip(OPEN_CLIP, |_| false) } else { file })
+        for prefix in ["conditioner.embedders.1.model.", "conditioner.embedders.0.model."] {
+            if file.starts(prefix) {
+                return Ok(file.open_clip(prefix, |_| false));
+            }
+        }
+        Ok(file)
     }
 
     /// One of `OpenCLIP`'s text encoders without the tensors that are `left_out`.

@@ -14,8 +14,6 @@ pub enum CheckpointKind {
     StableDiffusionXl,
     /// The refiner of Stable Diffusion XL.
     StableDiffusionXlRefiner,
-    /// A U-Net that also reads a masked picture and its mask.
-    Inpainting,
     /// A U-Net that also reads a picture to be edited.
     InstructPix2Pix,
     /// A U-Net that also reads a map of depth.
@@ -38,6 +36,8 @@ pub enum CheckpointKind {
     DiffusersUNet,
     /// An autoencoder, by itself.
     Vae,
+    /// The decoder, the encoder or both of a tiny autoencoder (TAESD).
+    TinyAutoencoder,
     /// A CLIP text encoder, by itself.
     TextEncoder,
     /// Low-rank changes of another model.
@@ -84,6 +84,9 @@ impl CheckpointKind {
         if starts("temb.dense.0.") || starts("module.temb.dense.0.") {
             return Some(Self::OriginalDdpm);
         }
+        if checkpoint.has_tiny_autoencoder() {
+            return Some(Self::TinyAutoencoder);
+        }
         if starts("first_stage_model.") || starts("decoder.up.") || starts("decoder.up_blocks.") {
             return Some(Self::Vae);
         }
@@ -110,11 +113,11 @@ impl CheckpointKind {
             return Self::ClassConditional;
         }
         match checkpoint.shape("model.diffusion_model.input_blocks.0.0.weight") {
-            Some([_, 9, ..]) => return Self::Inpainting,
             Some([_, 8, ..]) => return Self::InstructPix2Pix,
             Some([_, 7, ..]) => return Self::Upscaler,
             Some([_, 5, ..]) => return Self::Depth,
-            Some([_, inputs, ..]) if *inputs != 4 => return Self::OtherInputs,
+            // Those with 9 read a mask and a masked picture, and are Stable Diffusion like those with 4.
+            Some([_, inputs, ..]) if ![4, 9].contains(inputs) => return Self::OtherInputs,
             _ => {}
         }
         if starts("cond_stage_model.model.") {
@@ -138,11 +141,10 @@ impl CheckpointKind {
             Self::StableDiffusion2 => "Stable Diffusion 2",
             Self::StableDiffusionXl => "Stable Diffusion XL",
             Self::StableDiffusionXlRefiner => "the refiner of Stable Diffusion XL",
-            Self::Inpainting => "an inpainting model, whose U-Net has 9 input channels",
             Self::InstructPix2Pix => "an InstructPix2Pix model, whose U-Net has 8 input channels",
             Self::Depth => "a depth-to-image model, whose U-Net has 5 input channels",
             Self::Upscaler => "an upscaler, whose U-Net has 7 input channels",
-            Self::OtherInputs => "a latent diffusion model whose U-Net has other than 4 input channels",
+            Self::OtherInputs => "a latent diffusion model whose U-Net has other than 4 or 9 input channels",
             Self::LatentDiffusionOnText => "text-to-image latent diffusion with a BERT encoder",
             Self::ClassConditional => "class-conditional latent diffusion",
             Self::UNet => {
@@ -152,6 +154,7 @@ impl CheckpointKind {
             Self::OriginalDdpm => "a model of the original DDIM code",
             Self::DiffusersUNet => "the U-Net of a diffusers model",
             Self::Vae => "a VAE",
+            Self::TinyAutoencoder => "a tiny autoencoder (TAESD)",
             Self::TextEncoder => "a text encoder",
             Self::Lora => "a LoRA, which changes another model",
             Self::ControlNet => "a ControlNet, which steers another model",
@@ -165,6 +168,9 @@ impl CheckpointKind {
         match self {
             Self::DiffusersUNet | Self::TextEncoder => {
                 "which is a part of a model: give the whole directory, with its model_index.json"
+            }
+            Self::TinyAutoencoder => {
+                "which is a part of a model: give it as the VAE (--vae) of a model, or for its previews (--preview-vae)"
             }
             Self::Vae => "which is a part of a model: give it as the VAE (--vae) of a model",
             Self::UNet => "which is a part of a model: expected the whole checkpoint in one file",

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::Checkpoint;
 use super::directory::{INDEX, NetworkFiles, component, component_in, file_name, read_object};
 use crate::error::{Error, Result};
 
@@ -12,21 +13,19 @@ pub struct Replacements {
     /// tell. Of `unet/config.json`, `vae/config.json`, `text_encoder/config.json`,
     /// `scheduler/scheduler_config.json` and `tokenizer/` it has what is needed.
     pub config: Option<PathBuf>,
-    /// A VAE: a safetensors file, a folder with one, or a whole diffusers directory.
+    /// A VAE, or a tiny autoencoder (TAESD): a safetensors file, a folder with one, or a whole diffusers directory.
     pub vae: Option<PathBuf>,
 }
 
-/// The files of a VAE; `of_model` is the configuration of the VAE that it replaces, for one that brings none.
-pub(super) fn vae_files(path: &Path, of_model: Option<PathBuf>) -> Result<NetworkFiles> {
+/// The files of a VAE that an option names; `of_model` is the configuration of the VAE that it replaces, for one that brings none.
+pub(crate) fn vae_files(option: &str, path: &Path, of_model: Option<PathBuf>) -> Result<NetworkFiles> {
     const STEM: &str = "diffusion_pytorch_model";
-    let refuse = |problem: &str| Err(Error::option("vae", format!("{} {problem}", path.display())));
+    let refuse = |problem: &str| Err(Error::option(option, format!("{} {problem}", path.display())));
     if !path.exists() {
         return refuse("does not exist");
     }
     if path.is_file() {
-        let own = path.with_file_name("config.json");
-        let config = if describes_vae(&own) { Some(own) } else { of_model };
-        return Ok(NetworkFiles { config, weights: vec![path.to_owned()] });
+        return one_file(path, of_model);
     }
     if path.join("config.json").is_file() {
         return Ok(component_in(path, STEM)?.into());
@@ -42,7 +41,7 @@ pub(super) fn vae_files(path: &Path, of_model: Option<PathBuf>) -> Result<Networ
         .collect();
     files.sort();
     match &files[..] {
-        [file] => Ok(NetworkFiles { config: of_model, weights: vec![file.clone()] }),
+        [file] => one_file(file, of_model),
         [] => refuse(
             "holds no VAE: expected config.json with diffusion_pytorch_model.safetensors, or one .safetensors file",
         ),
@@ -53,8 +52,19 @@ pub(super) fn vae_files(path: &Path, of_model: Option<PathBuf>) -> Result<Networ
     }
 }
 
-/// Whether a file is the configuration of a VAE; others may lie beside a file that was downloaded by itself.
-fn describes_vae(config: &Path) -> bool {
-    read_object(config)
-        .is_ok_and(|entries| entries.get("_class_name").is_some_and(|class| class == "AutoencoderKL"))
+/// A VAE or a tiny autoencoder in one file, with the configuration beside it, or that of the model, which is for one of
+/// the same class only. Others may lie beside a file that was downloaded by itself.
+fn one_file(file: &Path, of_model: Option<PathBuf>) -> Result<NetworkFiles> {
+    let is_tiny = Checkpoint::open(&[file.to_owned()])?.has_tiny_autoencoder();
+    let class = if is_tiny { "AutoencoderTiny" } else { "AutoencoderKL" };
+    let own =
+        Some(file.with_file_name("config.json")).filter(|own| class_of(own).is_some_and(|own| own == class));
+    let config =
+        own.or_else(|| of_model.filter(|config| class_of(config).map_or(!is_tiny, |found| found == class)));
+    Ok(NetworkFiles { config, weights: vec![file.to_owned()] })
+}
+
+/// The class that a configuration says it is for; none for a file that cannot be read.
+fn class_of(config: &Path) -> Option<String> {
+    Some(read_object(config).ok()?.get("_class_name")?.as_str()?.to_owned())
 }

@@ -6,7 +6,7 @@ use super::checkpoint::Checkpoint;
 use super::directory::{NetworkFiles, scheduler, tokenizer};
 use super::recognition::CheckpointKind;
 use super::replacements::{Replacements, vae_files};
-use super::stable_diffusion::{SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
+use super::stable_diffusion::{RefinerFiles, SchedulerSource, StableDiffusionFiles, StableDiffusionXlFiles};
 use crate::error::{Error, Result};
 
 /// A norm of the last transformer of Stable Diffusion 2: its values spread in models that predict the velocity.
@@ -52,6 +52,21 @@ impl SingleFile<'_> {
         })
     }
 
+    /// The refiner of Stable Diffusion XL.
+    pub(super) fn refiner(&self) -> Result<RefinerFiles> {
+        self.check_configuration()?;
+        let mut warnings = Vec::new();
+        Ok(RefinerFiles {
+            unet: self.network("unet"),
+            vae: self.vae()?,
+            text_encoder_2: self.network("text_encoder_2"),
+            tokenizer_2: self.tokenizer("tokenizer_2")?,
+            scheduler: self.scheduler(CheckpointKind::StableDiffusionXl, &mut warnings)?,
+            force_zeros_for_empty_prompt: false,
+            warnings,
+        })
+    }
+
     fn config(&self, part: &str) -> Option<PathBuf> {
         let file = self.replacements.config.as_ref()?.join(part).join("config.json");
         file.is_file().then_some(file)
@@ -63,7 +78,7 @@ impl SingleFile<'_> {
 
     fn vae(&self) -> Result<NetworkFiles> {
         if let Some(path) = &self.replacements.vae {
-            return vae_files(path, self.config("vae"));
+            return vae_files("vae", path, self.config("vae"));
         }
         if self.checkpoint.names().any(|name| name.starts_with("first_stage_model.decoder.")) {
             return Ok(self.network("vae"));
@@ -124,6 +139,7 @@ impl SingleFile<'_> {
             "is not a directory"
         } else if NETWORKS.iter().all(|part| self.config(part).is_none())
             && self.tokenizer("tokenizer")?.is_none()
+            && self.tokenizer("tokenizer_2")?.is_none()
             && scheduler(folder).is_err()
         {
             "holds no configuration"

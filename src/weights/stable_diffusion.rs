@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// The classes that stand for each part, as `model_index.json` names them.
 const PARTS: [(&str, &[&str]); 4] = [
     ("unet", &["UNet2DConditionModel"]),
-    ("vae", &["AutoencoderKL"]),
+    ("vae", &["AutoencoderKL", "AutoencoderTiny"]),
     ("text_encoder", &["CLIPTextModel"]),
     ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
 ];
@@ -57,6 +57,28 @@ pub struct StableDiffusionXlFiles {
     pub text_encoders: [NetworkFiles; 2],
     /// The folders with the files of their tokenizers; without one, CLIP's own vocabulary is used.
     pub tokenizers: [Option<PathBuf>; 2],
+    /// The noise schedule.
+    pub scheduler: SchedulerSource,
+    /// Whether zeros stand for an empty negative prompt.
+    pub force_zeros_for_empty_prompt: bool,
+    /// What the caller should tell its user about these files.
+    pub warnings: Vec<String>,
+}
+
+/// The refiner of SDXL: as diffusers lays it out on disk, or in one file.
+///
+/// Agrees with `diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(path)` and `from_single_file(path)` of such a
+/// model: it has the second of SDXL's text encoders only, and is told an aesthetic score.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefinerFiles {
+    /// The U-Net.
+    pub unet: NetworkFiles,
+    /// The autoencoder.
+    pub vae: NetworkFiles,
+    /// The text encoder, which has a projection.
+    pub text_encoder_2: NetworkFiles,
+    /// The folder with the tokenizer's files; without one, CLIP's own vocabulary is used.
+    pub tokenizer_2: Option<PathBuf>,
     /// The noise schedule.
     pub scheduler: SchedulerSource,
     /// Whether zeros stand for an empty negative prompt.
@@ -110,16 +132,7 @@ impl StableDiffusionFiles {
 impl StableDiffusionXlFiles {
     /// Finds the files of a diffusers directory; none is read.
     pub(super) fn find(directory: &Directory<'_>) -> Result<Self> {
-        const ZEROS: &str = "force_zeros_for_empty_prompt";
         directory.check_classes(PARTS.into_iter().chain(MORE_PARTS))?;
-        let force_zeros_for_empty_prompt = match directory.entries.get(ZEROS) {
-            None | Some(Value::Null) => true,
-            Some(Value::Bool(flag)) => *flag,
-            Some(found) => {
-                let problem = format!("found {found}, expected true or false");
-                return Err(Error::config(directory.index, ZEROS, problem));
-            }
-        };
         let mut warnings = Vec::new();
         Ok(Self {
             unet: directory.network("unet", "diffusion_pytorch_model")?,
@@ -133,7 +146,30 @@ impl StableDiffusionXlFiles {
                 directory.tokenizer("tokenizer_2", &mut warnings)?,
             ],
             scheduler: SchedulerSource::File(scheduler(directory.root)?),
-            force_zeros_for_empty_prompt,
+            force_zeros_for_empty_prompt: directory.flag("force_zeros_for_empty_prompt", true)?,
+            warnings,
+        })
+    }
+}
+
+impl RefinerFiles {
+    /// Finds the files of a diffusers directory; none is read.
+    pub(super) fn find(directory: &Directory<'_>) -> Result<Self> {
+        const SCORE: &str = "requires_aesthetics_score";
+        let parts = PARTS.into_iter().chain(MORE_PARTS);
+        directory.check_classes(parts.filter(|(part, _)| !["text_encoder", "tokenizer"].contains(part)))?;
+        if !directory.flag(SCORE, false)? {
+            let problem = "found false, expected true, since there is no first text encoder, as in a refiner";
+            return Err(Error::config(directory.index, SCORE, problem));
+        }
+        let mut warnings = Vec::new();
+        Ok(Self {
+            unet: directory.network("unet", "diffusion_pytorch_model")?,
+            vae: directory.vae()?,
+            text_encoder_2: directory.network("text_encoder_2", "model")?,
+            tokenizer_2: directory.tokenizer("tokenizer_2", &mut warnings)?,
+            scheduler: SchedulerSource::File(scheduler(directory.root)?),
+            force_zeros_for_empty_prompt: directory.flag("force_zeros_for_empty_prompt", true)?,
             warnings,
         })
     }
@@ -154,6 +190,26 @@ impl Directory<'_> {
         class_of(self.index, self.entries, "scheduler").map(|_| ())
     }
 
+    /// Whether a part is left out of the pipeline: `[null, null]`, or not named at all.
+    pub(super) fn has_none(&self, part: &str) -> bool {
+        match self.entries.get(part) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(pair)) => pair.iter().all(Value::is_null),
+            Some(_) => false,
+        }
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.entries.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(found) => {
+                let problem = format!("found {found}, expected true or false");
+                Err(Error::config(self.index, key, problem))
+            }
+        }
+    }
+
     fn lacks(&self, part: &str) -> bool {
         !self.root.join(part).exists()
     }
@@ -165,7 +221,7 @@ impl Directory<'_> {
     fn vae(&self) -> Result<NetworkFiles> {
         let own = self.root.join("vae").join("config.json");
         match self.vae {
-            Some(path) => vae_files(path, own.is_file().then_some(own)),
+            Some(path) => vae_files("vae", path, own.is_file().then_some(own)),
             None => self.network("vae", "diffusion_pytorch_model"),
         }
     }

@@ -211,7 +211,8 @@ fn every_run_is_planned_or_refused_by_the_name_of_an_option() {
         for timestep_spacing in spacings {
             for sigmas in [None].into_iter().chain(SigmaSpacing::ALL.map(Some)) {
                 for steps in (0..=101).chain([usize::MAX]) {
-                    let options = SamplerOptions { kind, steps, eta: 0.0, sigmas, timestep_spacing };
+                    let options =
+                        SamplerOptions { sigmas, timestep_spacing, ..SamplerOptions::new(kind, steps) };
                     let trajectory = match config.trajectory(&options) {
                         Ok(trajectory) => trajectory,
                         Err(Error::Option { option, problem }) => {
@@ -326,7 +327,11 @@ fn models_with_hardly_any_timesteps_are_planned_or_refused() {
                 for timestep_spacing in [None].into_iter().chain(TimestepSpacing::ALL.map(Some)) {
                     for sigmas in [None].into_iter().chain(SigmaSpacing::ALL.map(Some)) {
                         for steps in 1..=timesteps {
-                            let options = SamplerOptions { kind, steps, eta: 0.0, sigmas, timestep_spacing };
+                            let options = SamplerOptions {
+                                sigmas,
+                                timestep_spacing,
+                                ..SamplerOptions::new(kind, steps)
+                            };
                             match config.trajectory(&options) {
                                 Ok(trajectory) => {
                                     planned += 1;

@@ -27,9 +27,14 @@ pub(crate) struct ModelOptions {
     #[arg(skip)]
     found: OnceCell<PathBuf>,
 
-    /// Another VAE: a .safetensors file, or a directory with one.
+    /// Another VAE, or a tiny autoencoder (TAESD): a .safetensors file, or a directory with one.
     #[arg(long, value_name = "PATH")]
     pub(crate) vae: Option<PathBuf>,
+
+    /// A tiny autoencoder (TAESD) that decodes previews: a .safetensors file, or a directory with one. Without it they are
+    /// as small as the latents.
+    #[arg(long, value_name = "PATH", help_heading = "Previews")]
+    preview_vae: Option<PathBuf>,
 
     /// For Stable Diffusion in one file of an unusual shape: a diffusers directory, which needs no weights, with its
     /// configuration.
@@ -97,7 +102,7 @@ impl ModelOptions {
     pub(crate) fn planner(&self) -> Result<Planner> {
         let options = self.load_options()?;
         let gpu = Gpu::open(options.device.as_deref())?;
-        let files = ModelFiles::open_with(&self.model, &options.replacements)?;
+        let files = ModelFiles::open_with(self.path()?, &options.replacements)?;
         Planner::open(&files, &options, kept::target(&gpu))
     }
 
@@ -118,9 +123,30 @@ impl ModelOptions {
             replacements,
             loras,
             embeddings,
+            preview_vae: self.preview_vae.clone(),
             low_memory,
             stream_weights,
         })
+    }
+
+    /// The same for another model that goes on with the run.
+    pub(crate) fn of_refiner(&self, model: PathBuf) -> Self {
+        Self {
+            model,
+            found: OnceCell::new(),
+            vae: self.vae.clone(),
+            preview_vae: self.preview_vae.clone(),
+            config: None,
+            lora: Vec::new(),
+            embedding: self.embedding.clone(),
+            device: self.device.clone(),
+            list_devices: false,
+            dtype: self.dtype.clone(),
+            vae_dtype: self.vae_dtype.clone(),
+            weights: self.weights.clone(),
+            low_memory: self.low_memory,
+            stream_weights: self.stream_weights,
+        }
     }
 
     /// What the model makes pictures from, told from its files.

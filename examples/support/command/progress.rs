@@ -14,7 +14,7 @@ pub(crate) fn progress_bar(quiet: bool) -> Bar {
 
 impl Bar {
     /// What a run is doing.
-    pub(crate) fn show(&self, progress: Progress) {
+    pub(crate) fn show(&self, progress: Progress<'_>) {
         match progress {
             Progress::Encoding => self.wait("preparing and encoding the prompt"),
             Progress::Denoising { completed, of, .. } => self.count("denoising", completed, of),

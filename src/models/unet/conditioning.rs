@@ -8,6 +8,9 @@ use crate::tensor::{ElementType, Tensor};
 /// width.
 pub const SIZES: usize = 6;
 
+/// Numbers that a refiner of SDXL is told: original height and width, top and left of the crop, and an aesthetic score.
+pub const REFINER_SIZES: usize = 5;
+
 /// What a network attends to, and what else it is told of the prompt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
@@ -28,7 +31,7 @@ impl<'a> From<Option<&'a Tensor>> for Context<'a> {
 /// What a network with `addition_embed_type: text_time` reads besides.
 #[derive(Clone, Debug)]
 pub struct TextTime {
-    /// [`SIZES`] numbers for every image: `[N * 6]`, f32. Written once.
+    /// The numbers of every image, [`SIZES`] or for a refiner [`REFINER_SIZES`]: `[N * I]`, f32. Written once.
     pub sizes: Tensor,
     /// Frequencies of their sinusoids, f32. Written once with
     /// [`UNet::size_frequencies`](super::UNet::size_frequencies).
@@ -40,10 +43,16 @@ pub struct TextTime {
 impl TextTime {
     pub(super) fn new(config: &TextTimeConfig, batch: usize, steps: usize) -> Self {
         Self {
-            sizes: Tensor::external("sizes", [batch * SIZES], ElementType::F32),
+            sizes: Tensor::external("sizes", [batch * config.sizes], ElementType::F32),
             frequencies: Tensor::external("size_frequencies", [config.time_channels / 2], ElementType::F32),
             rows: Tensor::external("time_rows", [steps, batch], ElementType::U32),
         }
+    }
+
+    /// How many numbers every image is described by.
+    #[must_use]
+    pub fn told(&self) -> usize {
+        self.sizes.shape().count() / self.rows.shape().channels().max(1)
     }
 
     /// The values of [`TextTime::rows`]: the number of the step, for every image.

@@ -7,6 +7,6 @@ mod config;
 mod network;
 mod ways;
 
-pub use conditioning::{Conditioning, Context, SIZES, TextTime};
+pub use conditioning::{Conditioning, Context, REFINER_SIZES, SIZES, TextTime};
 pub use config::{TextTimeConfig, UNetConfig};
 pub use network::{Flow, UNet};

@@ -14,7 +14,7 @@ use crate::tensor::{ElementType, Tensor};
 use crate::weights::{Checkpoint, Loader};
 
 use super::blocks::{Attention, Counters, DownStep, DownUnit, Layer, Middle, Site, UpUnit};
-use super::conditioning::{SIZES, TextTime};
+use super::conditioning::TextTime;
 use super::ways::{load_down, load_up};
 use super::{Conditioning, Context};
 
@@ -224,8 +224,8 @@ impl UNet {
         else {
             return Ok(None);
         };
-        let images = tensors.sizes.shape().count() / SIZES;
-        let channels = config.input_channels - SIZES * config.time_channels;
+        let images = tensors.sizes.shape().count() / config.sizes;
+        let channels = config.input_channels - config.sizes * config.time_channels;
         let pooled =
             pooled.ok_or_else(|| missing("text_embeds", "[N, P], since this network has text_time"))?;
         pooled.expect("unet", "text_embeds", &[images, channels])?;

@@ -34,6 +34,8 @@ pub struct VaeDecoder {
 #[derive(Debug)]
 pub struct VaeEncoder {
     config: VaeConfig,
+    element: ElementType,
+    moments: usize,
     conv_in: Convolution,
     blocks: Vec<Block<Downsample>>,
     middle: Middle,
@@ -223,13 +225,26 @@ impl VaeEncoder {
         } else {
             None
         };
-        Ok(Self { config, conv_in, blocks, middle, conv_norm_out, conv_out, quant_conv })
+        let (element, moments) = (loader.element(), if config.use_quant_conv { embedded } else { moments });
+        Ok(Self { config, element, moments, conv_in, blocks, middle, conv_norm_out, conv_out, quant_conv })
     }
 
     /// The configuration that it was built from.
     #[must_use]
     pub fn config(&self) -> &VaeConfig {
         &self.config
+    }
+
+    /// How values are stored.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// Values of a pixel of the moments: means and log-variances of the latents, or the latents.
+    #[must_use]
+    pub fn moments(&self) -> usize {
+        self.moments
     }
 
     /// Records the encoder on pictures `[N, H, W, 3]` of values from -1 to 1: means and log-variances of the
@@ -247,6 +262,7 @@ impl VaeEncoder {
             None => Ok(moments),
         }
     }
+
     fn record_encoder(&self, recording: &mut Recording, pictures: &Tensor) -> Result<Tensor> {
         let mut hidden = self.conv_in.record(recording, pictures)?; // [N, H, W, C]
         for block in &self.blocks {

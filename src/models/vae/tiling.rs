@@ -1,6 +1,6 @@
-//! Tiles of a sample that is decoded piece by piece, and how their pictures become one.
+//! Tiles of a sample that is decoded or encoded piece by piece, and how their results become one.
 //!
-//! Agrees with `diffusers.AutoencoderKL.tiled_decode`: tiles begin every three quarters of a side, and where two
+//! Agrees with `diffusers.AutoencoderKL.tiled_decode` and `tiled_encode`: tiles begin every three quarters of a side, and where two
 //! overlap, one fades into the other along a straight line, first downwards, then to the right. Every tile has group
 //! norms and attention of its own, so that a tiled picture is not the whole one.
 
@@ -9,9 +9,6 @@ pub const TILE_STEP: usize = 4;
 
 /// The part of a side that neighbouring tiles share, as a divisor: a quarter.
 const OVERLAP: usize = 4;
-
-/// Values of a pixel.
-const CHANNELS: usize = 3;
 
 /// Where the tiles of a sample lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +78,8 @@ impl Tiles {
         rows.flat_map(|start| &sample[start..start + tile.size[1] * channels]).copied().collect()
     }
 
-    /// The picture `[H, W, 3]` of the pictures of all tiles, `[h, w, 3]` each, which `decode` makes one by one.
+    /// The picture `[H, W, C]` of the pictures of all tiles, `[h, w, C]` each, which `decode` makes one by one, row after
+    /// row.
     ///
     /// Only two rows of tiles are held at once.
     ///
@@ -90,11 +88,15 @@ impl Tiles {
     ///
     /// # Panics
     /// If a picture has another size than its tile.
-    pub fn join<E>(&self, mut decode: impl FnMut(Tile) -> Result<Vec<f32>, E>) -> Result<Vec<f32>, E> {
+    pub fn join<E>(
+        &self,
+        channels: usize,
+        mut decode: impl FnMut(Tile) -> Result<Vec<f32>, E>,
+    ) -> Result<Vec<f32>, E> {
         let [height, width] = self.sample.map(|extent| extent * self.upsampling);
         let overlap = self.side / OVERLAP * self.upsampling;
         let step = self.step() * self.upsampling;
-        let mut picture = vec![0.0; height * width * CHANNELS];
+        let mut picture = vec![0.0; height * width * channels];
         let mut above: Vec<Pixels> = Vec::new();
         for row in self.starts(0) {
             let mut current: Vec<Pixels> = Vec::new();
@@ -102,8 +104,8 @@ impl Tiles {
                 let tile = self.tile([row, column]);
                 let [tile_height, tile_width] = tile.size.map(|extent| extent * self.upsampling);
                 let values = decode(tile)?;
-                assert_eq!(values.len(), tile_height * tile_width * CHANNELS, "a tile has its own size");
-                let mut pixels = Pixels { height: tile_height, width: tile_width, values };
+                assert_eq!(values.len(), tile_height * tile_width * channels, "a tile has its own size");
+                let mut pixels = Pixels { height: tile_height, width: tile_width, channels, values };
                 if let Some(above) = above.get(number) {
                     pixels.fade_down(above, overlap);
                 }
@@ -133,16 +135,17 @@ impl Tiles {
     }
 }
 
-/// The picture of a tile, `[H, W, 3]`.
+/// The picture of a tile, `[H, W, C]`.
 struct Pixels {
     height: usize,
     width: usize,
+    channels: usize,
     values: Vec<f32>,
 }
 
 impl Pixels {
     fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.width * CHANNELS..][..self.width * CHANNELS]
+        &self.values[row * self.width * self.channels..][..self.width * self.channels]
     }
 
     /// Fades from the last rows of the tile above into the first ones of this.
@@ -150,7 +153,7 @@ impl Pixels {
         let overlap = overlap.min(above.height).min(self.height);
         for row in 0..overlap {
             let (old, new) = shares(row, overlap);
-            let length = self.width * CHANNELS;
+            let length = self.width * self.channels;
             let values = self.values[row * length..][..length].iter_mut();
             for (value, above) in values.zip(above.row(above.height - overlap + row)) {
                 *value = above * old + *value * new;
@@ -162,8 +165,9 @@ impl Pixels {
     fn fade_right(&mut self, left: &Self, overlap: usize) {
         let overlap = overlap.min(left.width).min(self.width);
         for row in 0..self.height {
-            let values = self.values[row * self.width * CHANNELS..].chunks_exact_mut(CHANNELS);
-            let left = left.row(row)[(left.width - overlap) * CHANNELS..].chunks_exact(CHANNELS);
+            let channels = self.channels;
+            let values = self.values[row * self.width * channels..].chunks_exact_mut(channels);
+            let left = left.row(row)[(left.width - overlap) * channels..].chunks_exact(channels);
             for ((column, pixel), left) in values.enumerate().zip(left) {
                 let (old, new) = shares(column, overlap);
                 for (value, left) in pixel.iter_mut().zip(left) {
@@ -175,9 +179,9 @@ impl Pixels {
 
     /// Copies what belongs to this tile alone, `step` pixels along each side, to its place in the picture.
     fn paste(&self, picture: &mut [f32], width: usize, [top, left]: [usize; 2], step: usize) {
-        let columns = step.min(self.width) * CHANNELS;
+        let columns = step.min(self.width) * self.channels;
         for row in 0..step.min(self.height) {
-            let place = ((top + row) * width + left) * CHANNELS;
+            let place = ((top + row) * width + left) * self.channels;
             picture[place..place + columns].copy_from_slice(&self.row(row)[..columns]);
         }
     }
@@ -195,6 +199,8 @@ fn shares(place: usize, overlap: usize) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CHANNELS: usize = 3;
 
     #[test]
     fn tiles_cover_a_sample_with_a_quarter_in_common() {
@@ -219,7 +225,7 @@ mod tests {
         let [height, width] = [13, 19];
         let sample: Vec<f32> = (0..height * width * CHANNELS).map(|value| value as f32).collect();
         let tiles = Tiles::new([height, width], 8, 1);
-        let joined = tiles.join(|tile| Ok::<_, ()>(tiles.cut(&sample, tile))).unwrap();
+        let joined = tiles.join(CHANNELS, |tile| Ok::<_, ()>(tiles.cut(&sample, tile))).unwrap();
         for (found, expected) in joined.iter().zip(&sample) {
             assert!((found - expected).abs() <= 1e-4 * expected, "{found} is {expected}");
         }
@@ -233,7 +239,7 @@ mod tests {
             let value = if tile.start[1] == 0 { 0.0 } else { 8.0 };
             Ok::<_, ()>(vec![value; tile.size[0] * tile.size[1] * CHANNELS])
         };
-        let joined = tiles.join(flat).unwrap();
+        let joined = tiles.join(CHANNELS, flat).unwrap();
         let row: Vec<f32> = joined.chunks_exact(CHANNELS).take(16).map(|pixel| pixel[0]).collect();
         assert_eq!(row[..12], [0.0; 12]);
         assert_eq!(row[12..], [0.0, 2.0, 4.0, 6.0]);

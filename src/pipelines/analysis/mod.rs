@@ -82,7 +82,7 @@ impl DiffusionPipeline {
     /// Makes the first picture of a request with every call in full, and keeps the features of the branches on the
     /// device to compare them. The request's cache is ignored.
     ///
-    /// The kept features take [`BranchAnalysis::cache_bytes`] for every call and branch.
+    /// The kept features take [`BranchAnalysis::cache_bytes`] for every call and branch. There are no previews.
     ///
     /// # Errors
     /// As [`DiffusionPipeline::generate`], and [`Error::Option`] if there is no such branch, none at all or one twice.
@@ -90,10 +90,17 @@ impl DiffusionPipeline {
         &mut self,
         request: &Request,
         options: &AnalysisOptions,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Analysis> {
-        let request = Request { cache: None, ..request.clone() };
+        let request = Request { cache: None, preview_every: None, ..request.clone() };
         let prepared = prepare(&self.model, &request)?;
+        if prepared.source.is_some() {
+            return Err(Error::option("image", "an analysis starts from noise: leave it out"));
+        }
+        if prepared.goes_on || !prepared.decodes {
+            let option = if prepared.goes_on { "denoising start" } else { "denoising end" };
+            return Err(Error::option(option, "an analysis is of a whole run: leave it out"));
+        }
         if options.branches.is_empty() {
             return Err(Error::option("cache branch", "an analysis needs at least one"));
         }

@@ -11,7 +11,7 @@ use crate::gpu::recording::Recording;
 use crate::gpu::{Executor, Memory, PendingRead, Program, Purpose};
 use crate::image::Picture;
 use crate::kernels::similarity::{GROUPS, similarity};
-use crate::pipelines::decoding::{Decoding, attempts};
+use crate::pipelines::decoding::{DECODE, Decoding, attempts};
 use crate::pipelines::frame::Frame;
 use crate::pipelines::latents::distance;
 use crate::pipelines::model::Model;
@@ -114,9 +114,9 @@ impl Study {
             recordings.extend(branch.record_pairs(executor)?);
         }
         let macs_full = recordings[1].cost().multiply_accumulates;
-        let attempts = attempts(model, plan.size, plan.tiling, gpu.binding_limit(), choices)?;
-        let decoding = Decoding::new(model, plan.size, attempts[0]);
-        recordings.extend(decoding.record(model, choices)?);
+        let attempts = attempts(&model.decoder, plan.size, plan.tiling, gpu.binding_limit(), choices)?;
+        let decoding = Decoding::new(&model.decoder, plan.size, attempts[0]);
+        recordings.extend(decoding.record(&model.decoder, DECODE, choices)?);
 
         let recordings: Vec<&Recording> = recordings.iter().collect();
         let persistent = || frame.tensors().chain(tensors.all()).chain(decoding.tensors());
@@ -143,7 +143,7 @@ impl Study {
                 .collect(),
             decode: programs.collect(),
         };
-        let decode = decoding.record(model, executor.choices())?;
+        let decode = decoding.record(&model.decoder, DECODE, executor.choices())?;
         Ok(Self { frame, decoding, decode, tensors, branches, programs, probes, macs_full })
     }
 
@@ -161,7 +161,7 @@ impl Study {
         pipeline: &mut DiffusionPipeline,
         request: &Request,
         prepared: &Prepared,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Analysis> {
         let DiffusionPipeline { memory, executor, model, .. } = &mut *pipeline;
         let trajectory = &prepared.trajectory;
@@ -298,7 +298,7 @@ impl Study {
 struct Steps<'a> {
     completed: usize,
     of: usize,
-    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 }
 
 impl Steps<'_> {

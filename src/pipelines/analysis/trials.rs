@@ -25,7 +25,7 @@ impl DiffusionPipeline {
         profile: &mut CacheProfile,
         runs: &[(Request, Latents)],
         full_calls: &[usize],
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         for (request, _) in runs {
             profile.check(&self.profile_subject(request)?)?;

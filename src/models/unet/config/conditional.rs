@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{TextTimeConfig, UNetConfig, downsample_padding, has_attention};
 use crate::error::Result;
 use crate::models::config_reader::ConfigReader;
-use crate::models::unet::SIZES;
+use crate::models::unet::{REFINER_SIZES, SIZES};
 
 const DOWN_BLOCKS: [&str; 2] = ["DownBlock2D", "CrossAttnDownBlock2D"];
 const UP_BLOCKS: [&str; 2] = ["UpBlock2D", "CrossAttnUpBlock2D"];
@@ -128,12 +128,13 @@ fn text_time(reader: &mut ConfigReader) -> Result<Option<TextTimeConfig>> {
         return Err(reader.refuse("addition_time_embed_dim", problem));
     }
     let input_channels = reader.required_size(INPUTS)?;
-    let sizes = SIZES * time_channels;
+    // At least as many as a refiner reads.
+    let sizes = REFINER_SIZES * time_channels;
     if sizes >= input_channels {
         let problem = format!("found {time_channels}, so {sizes} channels of sizes, of {input_channels}");
         return Err(reader.refuse("addition_time_embed_dim", problem));
     }
-    Ok(Some(TextTimeConfig { time_channels, input_channels }))
+    Ok(Some(TextTimeConfig { time_channels, input_channels, sizes: SIZES }))
 }
 
 fn layers_per_block(reader: &mut ConfigReader, levels: usize) -> Result<usize> {

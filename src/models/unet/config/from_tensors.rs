@@ -3,6 +3,7 @@
 use super::{TextTimeConfig, UNetConfig};
 use crate::error::Result;
 use crate::models::from_tensors::{expect_divisible, expect_levels};
+use crate::models::unet::SIZES;
 use crate::weights::Checkpoint;
 
 /// What all models of this kind have and no tensor tells.
@@ -65,7 +66,7 @@ impl UNetConfig {
         let sizes = "add_embedding.linear_1.weight";
         let text_time = if checkpoint.shape(sizes).is_some() {
             let [_, input_channels] = checkpoint.extents(sizes)?;
-            Some(TextTimeConfig { time_channels: TIME_CHANNELS, input_channels })
+            Some(TextTimeConfig { time_channels: TIME_CHANNELS, input_channels, sizes: SIZES })
         } else {
             None
         };

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::models::config_reader::ConfigReader;
+use crate::models::unet::REFINER_SIZES;
 
 /// Keys that change nothing: what an averaging of weights leaves behind in a diffusers file.
 const AVERAGING: [&str; 7] =
@@ -70,9 +71,20 @@ pub struct TextTimeConfig {
     pub time_channels: usize,
     /// Channels of the vector and of all sinusoids together.
     pub input_channels: usize,
+    /// How many numbers there are: [`SIZES`](crate::models::unet::SIZES), or for a refiner
+    /// [`REFINER_SIZES`](crate::models::unet::REFINER_SIZES). No configuration says it; it follows from the length of the
+    /// vector.
+    pub sizes: usize,
 }
 
 impl UNetConfig {
+    /// The same network, taken for a refiner of SDXL, which is told an aesthetic score instead of a target size.
+    #[must_use]
+    pub fn of_refiner(self) -> Self {
+        let text_time = self.text_time.map(|text_time| TextTimeConfig { sizes: REFINER_SIZES, ..text_time });
+        Self { text_time, ..self }
+    }
+
     /// Reads a `config.json` of diffusers; its `_class_name` says whether it is a `UNet2DModel`, which has no
     /// context, or a `UNet2DConditionModel`.
     ///
