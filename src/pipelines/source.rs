@@ -96,7 +96,7 @@ fn masking(model: &Model, request: &Request) -> Result<Masking> {
     let reads = model.reads_mask();
     let Some(image) = &request.image else {
         if request.mask_image.is_some() {
-            return Err(Error::option("mask image", "is for a picture: expected an image too"));
+            return Err(Error::option("mask", "is for a picture: expected an image too"));
         }
         if request.strength.is_some() {
             return Err(Error::option(
@@ -127,17 +127,17 @@ fn masking(model: &Model, request: &Request) -> Result<Masking> {
     let Some(mask) = &request.mask_image else {
         if reads {
             let problem = "is missing: this is an inpainting model, whose U-Net reads a mask";
-            return Err(Error::option("mask image", problem));
+            return Err(Error::option("mask", problem));
         }
         return Ok(Masking::None);
     };
-    expect_whole("mask image", mask)?;
+    expect_whole("mask", mask)?;
     if mask.size() != image.size() {
         let problem = format!(
             "has {}x{} pixels, expected the {}x{} of the image",
             mask.width, mask.height, image.width, image.height
         );
-        return Err(Error::option("mask image", problem));
+        return Err(Error::option("mask", problem));
     }
     Ok(if reads { Masking::Read } else { Masking::Blend })
 }
