@@ -284,7 +284,13 @@ fn files_that_are_no_pictures_are_refused() {
     }
     let error = Picture::read(path("none.png"), "image").unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
-    // Grey, transparent and deep pictures are RGB of 8 bits.
-    let made = Picture::read(repository("tests/goldens/image-to-image/mask.png"), "mask").unwrap();
-    assert_eq!(made.pixels.len(), 128 * 128 * 3, "three bytes for every pixel");
+    // Grey, transparent and deep pictures are RGB of 8 bits; what is behind the transparency counts.
+    let deep = image::ImageBuffer::from_pixel(3, 2, image::LumaA([0x8080_u16, 0x1234]));
+    deep.save(path("deep.png")).unwrap();
+    let clear = image::RgbaImage::from_pixel(2, 5, image::Rgba([9, 200, 30, 0]));
+    clear.save(path("clear.png")).unwrap();
+    let found = Picture::read(path("deep.png"), "image").unwrap();
+    assert_eq!(found, Picture { width: 3, height: 2, pixels: vec![0x80; 18] }, "16 bits");
+    let found = Picture::read(path("clear.png"), "image").unwrap();
+    assert_eq!(found, Picture { width: 2, height: 5, pixels: [9, 200, 30].repeat(10) }, "transparent");
 }

@@ -27,8 +27,8 @@ use crate::command::{Conditions, ModelOptions, Sampling};
   generate \"a lighthouse at dusk\" --model ~/models/stable-diffusion-v1-5 --steps 30 --seed 7 --output lighthouse.png
   generate \"a lighthouse at dusk\" --model ~/models/some-finetune.safetensors --vae ~/models/vae-ft-mse.safetensors
   generate \"a lighthouse at dusk\" --model ~/models/stable-diffusion-v1-5 --lora ~/loras/pixel-art.safetensors:0.8
-  generate "a lighthouse in winter" --model ~/models/stable-diffusion-v1-5 --image lighthouse.png --strength 0.6
-  generate "a red door" --model ~/models/stable-diffusion-inpainting --image house.jpg --mask door.png
+  generate \"a lighthouse in winter\" --model ~/models/stable-diffusion-v1-5 --image lighthouse.png --strength 0.6
+  generate \"a red door\" --model ~/models/stable-diffusion-inpainting --image house.jpg --mask door.png
   generate --model ~/models/cin256 --class-label \"golden retriever\" --cache-interval 5
   generate --model ~/models/ddpm-cifar10-32 --scheduler ddim --steps 100
   generate --list-devices"
