@@ -4,7 +4,7 @@ use super::cache::warnings;
 use super::checks::{Context, context, guidance, sample_shape, sizes, usual_steps};
 use super::frame::{Guidance, Plan};
 use super::model::{Inputs, Model};
-use super::source::{Masking, Source, Start};
+use super::source::{Masking, Source, Start, masking};
 use super::wording::Wording;
 use super::{Request, StorageType, VaeTiling};
 use crate::error::{Error, Result};
@@ -45,8 +45,9 @@ impl Prepared {
 
 /// Checks a request, and plans its sampler.
 pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
+    let masking = masking(model, request)?;
     let shape = sample_shape(model, request)?;
-    let source = Source::new(model, request, [shape[2], shape[3]])?;
+    let source = Source::new(model, request, masking, [shape[2], shape[3]]);
     let kind = request.scheduler.or_else(|| model.scheduler.kind()).ok_or_else(|| {
         let class = model.scheduler.class_name().unwrap_or("none");
         let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
