@@ -56,7 +56,7 @@ impl Window {
         let weighted =
             self.weights.iter().enumerate().map(|(offset, weight)| weight * i64::from(value(offset)));
         let sum = (1_i64 << (PRECISION - 1)) + weighted.sum::<i64>();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
+        #[expect(clippy::cast_sign_loss, reason = "0 to 255")]
         let byte = (sum >> PRECISION).clamp(0, 255) as u8;
         byte
     }

@@ -36,8 +36,7 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     let encoder = encoder.load_changeable(site, Network::TextEncoder, ClipTextModel::load)?;
     let unet = unet.load_changeable(site, Network::Unet, UNet::load)?;
     let element = site.element;
-    let encoder_of_vae = load_encoder(&vae, site, element)?;
-    let vae = vae.load(site, Part::Decoder, "vae", VaeDecoder::load)?;
+    let (encoder_of_vae, vae) = load_vae(vae, site, element)?;
     let text = OneText(TextEncoder { tokenizer, model: encoder });
     let conditioner = Conditioner::Text(Box::new(text));
     let decoder = Decoder::Vae(Box::new(vae));
@@ -126,18 +125,6 @@ impl Opened<VaeConfig> {
 }
 
 impl<C> Opened<C> {
-    /// Builds the network.
-    pub(super) fn load<N>(
-        self,
-        site: &mut Site<'_>,
-        part: Part,
-        name: &str,
-        build: impl FnOnce(C, &Checkpoint, &mut Loader) -> Result<N>,
-    ) -> Result<N> {
-        let config = self.config;
-        site.network(part, self.checkpoint, name, |file, loader| build(config, file, loader))
-    }
-
     /// Uploads the weights of a network that can be changed later.
     pub(super) fn load_changeable<N>(
         self,
@@ -150,36 +137,33 @@ impl<C> Opened<C> {
     }
 }
 
-/// Loads the encoder of a VAE, if its files have one.
-fn load_encoder(
-    vae: &Opened<VaeConfig>,
-    site: &mut Site<'_>,
-    element: ElementType,
-) -> Result<Option<Box<VaeEncoder>>> {
-    let Opened { checkpoint, config } = vae;
-    if !checkpoint.names().any(|name| name.starts_with("encoder.")) {
-        return Ok(None);
-    }
-    let config = config.clone();
-    let encoder =
-        site.network_as(Part::Encoder, checkpoint.again(), "vae_encoder", element, |file, loader| {
-            VaeEncoder::load(config, file, loader)
-        })?;
-    Ok(Some(Box::new(encoder)))
-}
-
 /// Loads the VAE of SDXL: in 32 bits where its config says that it overflows 16.
 pub(super) fn load_xl_vae(
     vae: Opened<VaeConfig>,
     site: &mut Site<'_>,
 ) -> Result<(Option<Box<VaeEncoder>>, VaeDecoder)> {
     let element = if vae.config.force_upcast { ElementType::F32 } else { site.element };
-    let encoder = load_encoder(&vae, site, element)?;
+    load_vae(vae, site, element)
+}
+
+/// Loads the decoder of a VAE, and its encoder, if its files have one.
+fn load_vae(
+    vae: Opened<VaeConfig>,
+    site: &mut Site<'_>,
+    element: ElementType,
+) -> Result<(Option<Box<VaeEncoder>>, VaeDecoder)> {
     let Opened { checkpoint, config } = vae;
-    let decoder = site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
-        VaeDecoder::load(config, file, loader)
+    let of_decoder = config.clone();
+    let decoder = site.network_as(Part::Decoder, checkpoint.again(), "vae", element, |file, loader| {
+        VaeDecoder::load(of_decoder, file, loader)
     })?;
-    Ok((encoder, decoder))
+    if !checkpoint.names().any(|name| name.starts_with("encoder.")) {
+        return Ok((None, decoder));
+    }
+    let encoder = site.network_as(Part::Encoder, checkpoint, "vae_encoder", element, |file, loader| {
+        VaeEncoder::load(config, file, loader)
+    })?;
+    Ok((Some(Box::new(encoder)), decoder))
 }
 
 /// Models that were not made for each other are found before anything is loaded.
