@@ -1,7 +1,5 @@
 //! Whole runs from a picture against diffusers, and what of them can be told without it.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
-
 #[path = "support/from_pictures.rs"]
 mod from_pictures;
 #[path = "support/loops.rs"]
@@ -219,7 +217,7 @@ fn moments_of_tiles_are_those_of_diffusers() {
             let mut recording = executor.recording("encode");
             let moments = encoder.record(&mut recording, &input)?;
             recording.place(&moments, &output);
-            memory.allocate([&input, &output].into_iter(), Purpose::Persistent)?;
+            memory.allocate([&input, &output], Purpose::Persistent)?;
             memory.write(&input, 0, bytemuck::cast_slice(&pixels.cut(&values, cut)))?;
             let programs = executor.prepare(&memory, &[&recording])?;
             executor.play(&programs[0])?;
