@@ -68,7 +68,7 @@ fn what_is_not_one_model_is_said() {
     let (unet, text) =
         ("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transformer.text_model.x");
     write_zeros(&path("bare.safetensors"), &[(unet, &[1, 4, 1, 1]), (text, &[1])]);
-    write_zeros(&path("inpainting.safetensors"), &[(unet, &[1, 9, 1, 1]), (text, &[1])]);
+    write_zeros(&path("depth.safetensors"), &[(unet, &[1, 5, 1, 1]), (text, &[1])]);
     write_zeros(&path("xl.safetensors"), &[(unet, &[1, 4, 1, 1]), ("conditioner.embedders.0.x", &[1])]);
     fs::write(path("pickle.ckpt"), b"PK\x03\x04....archive/data.pkl").unwrap();
     let rows: [(&[&str], i32, &[&str]); 6] = [
@@ -79,7 +79,7 @@ fn what_is_not_one_model_is_said() {
             2,
             &["--config", "none does not exist", "unet/config.json"],
         ),
-        (&["inpainting.safetensors"], 2, &["--vae", "inpainting.safetensors holds no VAE"]),
+        (&["depth.safetensors"], 1, &["depth-to-image model", "5 input channels", "not supported"]),
         // By its tensors a refiner, but not all of one.
         (&["xl.safetensors"], 2, &["--vae", "xl.safetensors holds no VAE"]),
         (&["pickle.ckpt"], 1, &["PyTorch pickle", "can run programs", "save_file"]),

@@ -98,7 +98,8 @@ fn scheduler_kernels_refuse_what_does_not_fit() {
     refused("step", |r| scheduler_step(r, &state, &output, [None; 2], &table, &tensor(&[1], F32)));
     let own = [&state, &table, &step];
     refused("state", |r| scale_model_input(r, own, None, [1, 2, 2, 4], 2, F16));
-    refused("beside", |r| scale_model_input(r, own, Some(&output), [1, 2, 2, 3], 2, F16));
+    refused("beside", |r| scale_model_input(r, own, Some(&tensor(&[1, 2, 3, 5], F32)), [1, 2, 2, 3], 2, F16));
+    refused("beside", |r| scale_model_input(r, own, Some(&tensor(&[1, 2, 2, 5], F16)), [1, 2, 2, 3], 2, F16));
     let beside = tensor(&[2, 1, 3, 5], F32);
     refused("beside", |r| scale_model_input(r, own, Some(&beside), [2, 1, 2, 3], 2, F16));
     let (clean, mask, levels) =

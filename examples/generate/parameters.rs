@@ -31,7 +31,8 @@ pub(crate) fn parameters(
     };
     let steps = &generation.statistics.steps;
     let calls = steps.len() / generation.pictures.len().max(1);
-    let mut facts = vec![format!("Steps: {}", request.steps.unwrap_or(calls))];
+    let asked = request.steps.unwrap_or(calls);
+    let mut facts = vec![format!("Steps: {asked}")];
     facts.extend(request.scheduler.map(|kind| format!("Sampler: {kind}")));
     facts.extend(request.sigmas.map(|sigmas| format!("Sigmas: {sigmas}")));
     facts.extend(request.timestep_spacing.map(|spacing| format!("Timestep spacing: {spacing}")));
@@ -49,6 +50,12 @@ pub(crate) fn parameters(
     if request.guidance_rescale > 0.0 {
         facts.push(format!("Guidance rescale: {}", request.guidance_rescale));
     }
+    for (name, given) in [("Image", &options.image), ("Mask", &options.mask)] {
+        let file = given.as_deref().and_then(Path::file_name);
+        facts.extend(file.map(|file| format!("{name}: {}", file.to_string_lossy())));
+    }
+    // As other programs call it.
+    facts.extend(request.strength.map(|strength| format!("Denoising strength: {strength}")));
     facts.push(noise);
     let picture = &generation.pictures[number];
     facts.push(format!("Size: {}x{}", picture.width, picture.height));

@@ -1,7 +1,8 @@
 //! Pictures of another size, as `PIL.Image.resize` makes them with its Lanczos filter.
 //!
 //! Two passes, across and then down, each rounded to bytes, with weights of 22 bits behind the point.
-//! diffusers' `VaeImageProcessor` resizes so.
+//! diffusers' `VaeImageProcessor` resizes so. Pillow 13 goes down before it goes across where it finds that less work; bytes
+//! then differ by rounding.
 
 /// Lobes of the filter to either side.
 const SUPPORT: f64 = 3.0;

@@ -5,7 +5,7 @@ use super::checks::{Context, Sizes, context, guidance, sample_shape, sizes, usua
 use super::frame::{Guidance, Plan};
 use super::model::{Inputs, Model};
 use super::previews::Previews;
-use super::source::{Masking, Source, Start};
+use super::source::{Masking, Source, Start, masking};
 use super::wording::Wording;
 use super::{Request, StorageType, VaeTiling};
 use crate::error::{Error, Result};
@@ -79,8 +79,9 @@ fn check_shares(request: &Request) -> Result<()> {
 
 /// Checks a request, and plans its sampler.
 pub(super) fn prepare(model: &Model, request: &Request) -> Result<Prepared> {
+    let masking = masking(model, request)?;
     let shape = sample_shape(model, request)?;
-    let source = Source::new(model, request, [shape[2], shape[3]])?;
+    let source = Source::new(model, request, masking, [shape[2], shape[3]]);
     let kind = request.scheduler.or_else(|| model.scheduler.kind()).ok_or_else(|| {
         let class = model.scheduler.class_name().unwrap_or("none");
         let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");

@@ -49,10 +49,12 @@ pub(super) struct Start {
 }
 
 impl Source {
-    /// The picture and mask of a request for a sample of this height and width.
-    pub(super) fn new(model: &Model, request: &Request, size: [usize; 2]) -> Result<Option<Self>> {
-        let masking = masking(model, request)?;
-        let Some(image) = &request.image else { return Ok(None) };
+    /// The picture and mask of a request, for a sample of this height and width.
+    ///
+    /// # Panics
+    /// If [`masking`] refuses the request.
+    pub(super) fn new(model: &Model, request: &Request, masking: Masking, size: [usize; 2]) -> Option<Self> {
+        let image = request.image.as_ref()?;
         let pixels = size.map(|extent| extent * model.decoder.upsampling());
         let resized = image.resized(pixels);
         let picture: Vec<f32> =
@@ -70,7 +72,7 @@ impl Source {
             }
         });
         let starts_from_noise = mask.is_some() && strength(model, request) >= 1.0;
-        Ok(Some(Self { picture, mask, masking, starts_from_noise }))
+        Some(Self { picture, mask, masking, starts_from_noise })
     }
 
     /// The pictures that are encoded, in the order in which diffusers does it.
@@ -91,12 +93,12 @@ impl Source {
     }
 }
 
-/// What a request's mask does, if it fits the model.
-fn masking(model: &Model, request: &Request) -> Result<Masking> {
+/// What a request's mask does, if picture, mask and strength fit the model.
+pub(super) fn masking(model: &Model, request: &Request) -> Result<Masking> {
     let reads = model.reads_mask();
     let Some(image) = &request.image else {
         if request.mask_image.is_some() {
-            return Err(Error::option("mask image", "is for a picture: expected an image too"));
+            return Err(Error::option("mask", "is for a picture: expected an image too"));
         }
         if request.strength.is_some() {
             return Err(Error::option(
@@ -127,17 +129,17 @@ fn masking(model: &Model, request: &Request) -> Result<Masking> {
     let Some(mask) = &request.mask_image else {
         if reads {
             let problem = "is missing: this is an inpainting model, whose U-Net reads a mask";
-            return Err(Error::option("mask image", problem));
+            return Err(Error::option("mask", problem));
         }
         return Ok(Masking::None);
     };
-    expect_whole("mask image", mask)?;
+    expect_whole("mask", mask)?;
     if mask.size() != image.size() {
         let problem = format!(
             "has {}x{} pixels, expected the {}x{} of the image",
             mask.width, mask.height, image.width, image.height
         );
-        return Err(Error::option("mask image", problem));
+        return Err(Error::option("mask", problem));
     }
     Ok(if reads { Masking::Read } else { Masking::Blend })
 }

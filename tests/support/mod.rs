@@ -57,6 +57,15 @@ impl Goldens {
     }
 
     /// The values of one tensor.
+    /// The bytes of a tensor as they lie in the file.
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
+        self.file()
+            .tensor(name)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
+            .data()
+            .to_vec()
+    }
+
     pub(crate) fn values(&self, name: &str) -> Vec<f64> {
         self.tensor(name).values
     }
