@@ -267,7 +267,7 @@ fn the_unet_of_sdxl_is_accepted() {
         ("addition_time_embed_dim", json!("wide"), "expected a positive integer"),
         ("addition_time_embed_dim", json!(null), "expected a positive integer"),
         ("addition_time_embed_dim", json!(15), "supported are even numbers"),
-        ("addition_time_embed_dim", json!(40), "found 40, so 240 channels of sizes, of 136"),
+        ("addition_time_embed_dim", json!(40), "found 40, so 200 channels of sizes, of 136"),
         ("projection_class_embeddings_input_dim", json!(null), "expected a positive integer"),
         ("projection_class_embeddings_input_dim", json!(-1), "expected a positive integer"),
     ];

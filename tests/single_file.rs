@@ -55,6 +55,9 @@ fn kinds_are_told_by_tensors() {
     let unet = |inputs: usize| vec![(UNET, vec![2, inputs, 1, 1])];
     let with = |inputs, name| [unet(inputs), vec![(name, vec![2])]].concat();
     let one = |name| vec![(name, vec![2])];
+    let block = |leaf| (leaf, vec![2, 2, 3, 3]);
+    let mut tiny = vec![("t.1.weight", vec![2, 4, 3, 3]), ("t.6.weight", vec![3, 2, 3, 3])];
+    tiny.extend(["t.3.conv.0.weight", "t.3.conv.2.weight", "t.3.conv.4.weight"].map(block));
     let rows = [
         (StableDiffusion1, with(4, TEXT)),
         (StableDiffusion1, with(4, "cond_stage_model.transformer.embeddings.token_embedding.weight")),
@@ -74,6 +77,7 @@ fn kinds_are_told_by_tensors() {
         (OriginalDdpm, one("module.temb.dense.0.weight")),
         (DiffusersUNet, [one("down_blocks.0.x"), one("time_embedding.linear_1.bias")].concat()),
         (Vae, one("decoder.up.0.block.0.norm1.weight")),
+        (TinyAutoencoder, tiny),
         (Vae, one("decoder.up_blocks.0.resnets.0.norm1.weight")),
         (TextEncoder, one("text_model.final_layer_norm.bias")),
         (Lora, one("lora_unet_mid_block.lora_down.weight")),
@@ -92,7 +96,12 @@ fn kinds_are_told_by_tensors() {
         assert_eq!(CheckpointKind::of(&checkpoint), Some(kind), "{tensors:?}");
         if !matches!(
             kind,
-            StableDiffusion1 | StableDiffusion2 | StableDiffusionXl | ClassConditional | OriginalDdpm
+            StableDiffusion1
+                | StableDiffusion2
+                | StableDiffusionXl
+                | StableDiffusionXlRefiner
+                | ClassConditional
+                | OriginalDdpm
         ) {
             refused(kind.name(), ModelFiles::open(&path), &["holds", kind.name()]);
         }

@@ -57,14 +57,15 @@ pub(crate) fn vae_files(option: &str, path: &Path, of_model: Option<PathBuf>) ->
 fn one_file(file: &Path, of_model: Option<PathBuf>) -> Result<NetworkFiles> {
     let is_tiny = Checkpoint::open(&[file.to_owned()])?.has_tiny_autoencoder();
     let class = if is_tiny { "AutoencoderTiny" } else { "AutoencoderKL" };
-    let own =
-        Some(file.with_file_name("config.json")).filter(|own| class_of(own).is_some_and(|own| own == class));
-    let config =
-        own.or_else(|| of_model.filter(|config| class_of(config).map_or(!is_tiny, |found| found == class)));
+    let own = Some(file.with_file_name("config.json"))
+        .filter(|own| class_of_config(own).is_some_and(|own| own == class));
+    let config = own.or_else(|| {
+        of_model.filter(|config| class_of_config(config).map_or(!is_tiny, |found| found == class))
+    });
     Ok(NetworkFiles { config, weights: vec![file.to_owned()] })
 }
 
 /// The class that a configuration says it is for; none for a file that cannot be read.
-fn class_of(config: &Path) -> Option<String> {
+pub(super) fn class_of_config(config: &Path) -> Option<String> {
     Some(read_object(config).ok()?.get("_class_name")?.as_str()?.to_owned())
 }

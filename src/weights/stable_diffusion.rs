@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::directory::{NetworkFiles, check_class, class_of, component, scheduler, tokenizer};
 use super::recognition::CheckpointKind;
-use super::replacements::vae_files;
+use super::replacements::{class_of_config, vae_files};
 use crate::error::{Error, Result};
 
 /// The classes that stand for each part, as `model_index.json` names them.
@@ -222,7 +222,22 @@ impl Directory<'_> {
         let own = self.root.join("vae").join("config.json");
         match self.vae {
             Some(path) => vae_files("vae", path, own.is_file().then_some(own)),
-            None => self.network("vae", "diffusion_pytorch_model"),
+            None => {
+                self.check_class_of_vae(&own)?;
+                self.network("vae", "diffusion_pytorch_model")
+            }
+        }
+    }
+
+    /// A VAE and a tiny autoencoder must not be taken for each other.
+    fn check_class_of_vae(&self, config: &Path) -> Result<()> {
+        let named = class_of(self.index, self.entries, "vae")?;
+        match class_of_config(config) {
+            Some(class) if class != named => {
+                let problem = format!("found \"{named}\", but {} is of \"{class}\"", config.display());
+                Err(Error::config(self.index, "vae", problem))
+            }
+            _ => Ok(()),
         }
     }
 
