@@ -351,9 +351,9 @@ fn config_rows() -> Vec<FileRow> {
         (
             "a U-Net for another VAE",
             UNET,
-            Key("/in_channels", json!(9)),
+            Key("/in_channels", json!(8)),
             Config,
-            &["\"in_channels\"", "found 9 in and 4 out", "4 latent channels"],
+            &["\"in_channels\"", "found 8 in and 4 out", "4 latent channels", "9 in for inpainting"],
         ),
         (
             "a tokenizer longer than the positions",
@@ -372,11 +372,15 @@ fn config_rows() -> Vec<FileRow> {
         ("no model_index.json", INDEX, Remove, Option, &["model", "holds no model", "model_index.json"]),
         ("a damaged model_index.json", INDEX, Text("nonsense"), Config, &["model_index.json", "is not JSON"]),
         (
-            "an inpainting pipeline",
+            "a pipeline that edits by instructions",
             INDEX,
-            Key("/_class_name", json!("StableDiffusionInpaintPipeline")),
+            Key("/_class_name", json!("StableDiffusionInstructPix2PixPipeline")),
             Config,
-            &["\"_class_name\"", "StableDiffusionInpaintPipeline", "supported are StableDiffusionPipeline"],
+            &[
+                "\"_class_name\"",
+                "StableDiffusionInstructPix2PixPipeline",
+                "supported are StableDiffusionPipeline",
+            ],
         ),
         (
             "SDXL",
