@@ -75,10 +75,12 @@ impl OpenedDecoder {
                 let upcast = family == Family::Xl && config.force_upcast;
                 let usual = if upcast { ElementType::F32 } else { site.element };
                 let element = site.vae_element.unwrap_or(usual);
-                let encoder = load_encoder(&checkpoint, &config, site, element)?;
-                let vae = site.network_as(Part::Decoder, checkpoint, "vae", element, |file, loader| {
-                    VaeDecoder::load(config, file, loader)
+                let of_decoder = config.clone();
+                let again = checkpoint.again();
+                let vae = site.network_as(Part::Decoder, again, "vae", element, |file, loader| {
+                    VaeDecoder::load(of_decoder, file, loader)
                 })?;
+                let encoder = load_encoder(checkpoint, config, site, element)?;
                 Ok((encoder, Decoder::Vae(Box::new(vae))))
             }
             Config::Tiny(config) => {
@@ -93,19 +95,17 @@ impl OpenedDecoder {
 
 /// Loads the encoder of a VAE, if its files have one.
 fn load_encoder(
-    checkpoint: &Checkpoint,
-    config: &VaeConfig,
+    checkpoint: Checkpoint,
+    config: VaeConfig,
     site: &mut Site<'_>,
     element: ElementType,
 ) -> Result<Option<Box<VaeEncoder>>> {
     if !checkpoint.names().any(|name| name.starts_with("encoder.")) {
         return Ok(None);
     }
-    let config = config.clone();
-    let encoder =
-        site.network_as(Part::Encoder, checkpoint.again(), "vae_encoder", element, |file, loader| {
-            VaeEncoder::load(config, file, loader)
-        })?;
+    let encoder = site.network_as(Part::Encoder, checkpoint, "vae_encoder", element, |file, loader| {
+        VaeEncoder::load(config, file, loader)
+    })?;
     Ok(Some(Box::new(encoder)))
 }
 
