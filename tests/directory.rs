@@ -182,7 +182,11 @@ fn other_pipelines_are_refused_by_name() {
             json!(["diffusers", "UNet2DModel"]),
             "found \"UNet2DModel\", supported is UNet2DConditionModel",
         ),
-        ("vae", json!(["diffusers", "AutoencoderTiny"]), "supported is AutoencoderKL"),
+        (
+            "vae",
+            json!(["diffusers", "AsymmetricAutoencoderKL"]),
+            "found \"AsymmetricAutoencoderKL\", supported",
+        ),
         ("tokenizer", json!([null, null]), "found [null,null], expected [library, class]"),
         ("text_encoder", json!("CLIPTextModel"), "expected [library, class]"),
     ];

@@ -79,7 +79,7 @@ fn refused(folder: &Path, options: &LoadOptions, request: &Request) -> (String, 
     // Nothing is left behind: the next run tells the same.
     let again = pipeline.generate(request, |_| ControlFlow::Continue(()));
     let again = again.map(|generation| generation.statistics).expect_err("again");
-    assert_eq!(error.to_string(), again.to_string());
+    assert_eq!(error.to_string(), again.to_string(), "the same again");
     (error.to_string(), calls)
 }
 

@@ -220,15 +220,10 @@ impl Checkpoint {
         #[cfg(unix)]
         if let Some((_, entry)) = self.find(name) {
             let map = &self.files[entry.file].map;
+            let (advice, length) = (memmap2::UncheckedAdvice::DontNeed, entry.end - entry.start);
             // SAFETY: The map is read-only and of a file, so that its pages are read again when they are asked for.
-            #[expect(
-                unsafe_code,
-                reason = "what was read would count as the process's memory until all is loaded"
-            )]
-            let advised = unsafe {
-                let advice = memmap2::UncheckedAdvice::DontNeed;
-                map.unchecked_advise_range(advice, entry.start, entry.end - entry.start)
-            };
+            #[expect(unsafe_code, reason = "pages would count as the process's memory until all is loaded")]
+            let advised = unsafe { map.unchecked_advise_range(advice, entry.start, length) };
             // It is advice: without it all works as well.
             let _ = advised;
         }

@@ -12,16 +12,15 @@ use crate::tensor::Tensor;
 /// More threads than this read no faster, and each holds a chunk of 16 MiB.
 const MOST_THREADS: usize = 6;
 
+/// What takes the bytes of a tensor, from an offset on.
+pub(crate) type Sink<'a> = dyn FnMut(&Tensor, u64, &[u8]) -> Result<()> + Send + 'a;
+
 /// Packs tensors and hands their bytes to `sink` with the tensor and an offset, as [`Pending::write`]. Of what is read
 /// from the files nothing stays in memory.
 ///
 /// # Errors
 /// Those of [`Pending::write`], of the first tensor that has one.
-pub(crate) fn write_all(
-    pending: &[&Pending],
-    checkpoint: &Checkpoint,
-    sink: &mut (dyn FnMut(&Tensor, u64, &[u8]) -> Result<()> + Send),
-) -> Result<()> {
+pub(crate) fn write_all(pending: &[&Pending], checkpoint: &Checkpoint, sink: &mut Sink<'_>) -> Result<()> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let sink = Mutex::new(sink);
