@@ -25,7 +25,7 @@ use support::{cpu_seconds, element, program};
 /// Times the loading of a U-Net: from its file, packed, onto the device.
 #[derive(Debug, Parser)]
 struct Options {
-    /// A folder with a U-Net's config.json and diffusion_pytorch_model.safetensors.
+    /// A folder with a U-Net as diffusers lays it out: its configuration and its weights.
     #[arg(long)]
     unet: PathBuf,
 
