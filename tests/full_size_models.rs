@@ -128,9 +128,12 @@ fn stable_diffusion_1_5_at_768_with_small_bindings() {
         pipeline.generate(&request, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"))
     };
     let wide = draw(u64::MAX);
-    let usual = draw(128 << 20);
-    assert_eq!(wide.latents, usual.latents, "the same latents at 128 MiB");
-    assert_eq!(wide.pictures, usual.pictures, "the same picture at 128 MiB");
+    // A software device binds no more than this anyway.
+    if Gpu::open(None).unwrap().binding_limit() > 128 << 20 {
+        let usual = draw(128 << 20);
+        assert_eq!(wide.latents, usual.latents, "the same latents at 128 MiB");
+        assert_eq!(wide.pictures, usual.pictures, "the same picture at 128 MiB");
+    }
     // A tile of 64 latents does not fit any more.
     let narrow = draw(48 << 20);
     assert_eq!(wide.latents, narrow.latents, "the same latents at 48 MiB");

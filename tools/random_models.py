@@ -41,20 +41,20 @@ def clip(width, layers, heads, act, inner, projection=None):
 
 
 def parts(kind):
-    """The networks on no device, the scheduler, and the pipeline's class."""
+    """The networks on no device, what makes the scheduler, and the pipeline's class."""
     with torch.device("meta"):
         if kind == "sd15":
             unet = UNet2DConditionModel(
                 sample_size=64, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8, cross_attention_dim=768)
             networks = dict(unet=unet, vae=vae(), text_encoder=clip(768, 12, 12, "quick_gelu", 3072))
-            return networks, PNDMScheduler(**BETAS, set_alpha_to_one=False, skip_prk_steps=True), "StableDiffusionPipeline"
+            return networks, lambda: PNDMScheduler(**BETAS, set_alpha_to_one=False, skip_prk_steps=True), "StableDiffusionPipeline"
         if kind == "sd21":
             unet = UNet2DConditionModel(
                 sample_size=96, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=[5, 10, 20, 20],
                 cross_attention_dim=1024, use_linear_projection=True)
             networks = dict(unet=unet, vae=vae(), text_encoder=clip(1024, 23, 16, "gelu", 4096))
-            scheduler = DDIMScheduler(**BETAS, set_alpha_to_one=False, clip_sample=False, prediction_type="v_prediction")
-            return networks, scheduler, "StableDiffusionPipeline"
+            return networks, lambda: DDIMScheduler(
+                **BETAS, set_alpha_to_one=False, clip_sample=False, prediction_type="v_prediction"), "StableDiffusionPipeline"
         unet = UNet2DConditionModel(
             sample_size=128, block_out_channels=(320, 640, 1280), attention_head_dim=[5, 10, 20],
             cross_attention_dim=2048, use_linear_projection=True, down_block_types=("DownBlock2D", CROSS, CROSS),
@@ -63,7 +63,7 @@ def parts(kind):
         networks = dict(unet=unet, vae=vae(), text_encoder=clip(768, 12, 12, "quick_gelu", 3072),
                         text_encoder_2=clip(1280, 32, 20, "gelu", 5120, 1280))
         networks["vae"].register_to_config(scaling_factor=0.13025)
-        return networks, EulerDiscreteScheduler(**BETAS, timestep_spacing="leading"), "StableDiffusionXLPipeline"
+        return networks, lambda: EulerDiscreteScheduler(**BETAS, timestep_spacing="leading"), "StableDiffusionXLPipeline"
 
 
 def random(module):
@@ -131,6 +131,7 @@ def main():
     kind, target = sys.argv[1], Path(sys.argv[2])
     torch.manual_seed(0)
     networks, scheduler, pipeline = parts(kind)
+    scheduler = scheduler()
     index = {"_class_name": pipeline, "_diffusers_version": "0.42.1", "scheduler": ["diffusers", type(scheduler).__name__]}
     states = {}
     for name, module in networks.items():

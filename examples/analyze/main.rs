@@ -1,6 +1,6 @@
 //! When caching works for a model: `cargo run --release --example analyze -- --quick`.
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
+#![expect(clippy::print_stderr, reason = "a program talks to its user")]
 #![expect(clippy::cast_precision_loss, reason = "counts of calls and bytes, for people")]
 
 mod charts;
@@ -81,7 +81,7 @@ fn run(options: &Options) -> Result<()> {
         charts::draw(folder, &findings)
     })?;
     if !options.quiet {
-        println!("{}", report.terminal()?);
+        command::print(report.terminal()?)?;
         eprintln!("wrote report.md, profile.json, tables and charts to {}", options.output.display());
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Short on purpose: parse, build, save. The work is in the library.
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
+#![expect(clippy::print_stderr, reason = "a program talks to its user")]
 
 mod cache;
 #[path = "../support/command/mod.rs"]
@@ -135,8 +135,7 @@ fn plan(options: &Options, mut request: Request) -> Result<()> {
     check_names(&options.conditions, planner.classes())?;
     request.scheduler = request.scheduler.or(planner.own_scheduler());
     request.cache = options.cache.choose(&planner, &request)?.map(|cache| cache.options);
-    println!("{}", planner.plan(&request)?);
-    Ok(())
+    command::print(planner.plan(&request)?)
 }
 
 /// Writes the files; `base` is what the part of the run took that another model has made.

@@ -1,6 +1,6 @@
 //! Ways to be faster, compared: `cargo run --release --example sweep -- --quick`.
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks to its user")]
+#![expect(clippy::print_stderr, reason = "a program talks to its user")]
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -134,7 +134,7 @@ fn write(
         Ok(())
     })?;
     if !options.quiet {
-        println!("{markdown}");
+        command::print(&markdown)?;
         eprintln!(
             "wrote summary.md, summary.csv, summary.json, results.csv and charts to {}",
             options.output.display()

@@ -11,6 +11,8 @@ mod model;
 mod progress;
 mod sampling;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +45,16 @@ pub(crate) fn program<P: Parser>(run: impl FnOnce(&P) -> Result<()>) -> ExitCode
             eprintln!("error: {}", explain::<P>(&error));
             ExitCode::from(if matches!(error, Error::Option { .. }) { 2 } else { 1 })
         }
+    }
+}
+
+/// Prints a line; that its reader has gone, as `head` does, is no fault.
+pub(crate) fn print(text: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::io("standard output", "write to", error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -204,7 +204,7 @@ pub(crate) fn list_devices() -> Result<()> {
         return Err(Error::NoAdapter { wanted: None, found: Vec::new() });
     }
     for adapter in adapters {
-        println!("{adapter}");
+        super::print(adapter)?;
     }
     Ok(())
 }
