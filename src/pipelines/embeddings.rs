@@ -9,10 +9,12 @@ use crate::weights::{Embedding, Word};
 /// The table of a text encoder.
 const TABLE: &str = "text_model.embeddings.token_embedding.weight";
 
-/// Teaches words to text encoders that are not loaded yet, and to their tokenizers.
+/// Teaches words to text encoders that are not loaded yet, and to their tokenizers; `is_second` tells that a single one is
+/// SDXL's second.
 pub(super) fn learn(
     embeddings: &[Embedding],
     encoders: &mut [(&mut ClipTokenizer, &mut Opened<ClipConfig>)],
+    is_second: bool,
 ) -> Result<()> {
     if embeddings.is_empty() {
         return Ok(());
@@ -20,8 +22,8 @@ pub(super) fn learn(
     let channels: Vec<usize> = encoders.iter().map(|(_, encoder)| encoder.config.hidden_size).collect();
     // Begin and end are in every prompt.
     let most = encoders.iter().map(|(tokenizer, _)| tokenizer.max_length() - 2).min().unwrap_or(0);
-    let words: Vec<Word> =
-        embeddings.iter().map(|embedding| Word::read(embedding, &channels, most)).collect::<Result<_>>()?;
+    let words = embeddings.iter().map(|embedding| Word::read(embedding, &channels, most, is_second));
+    let words: Vec<Word> = words.collect::<Result<_>>()?;
     for (number, (tokenizer, encoder)) in encoders.iter_mut().enumerate() {
         // As in diffusers, rows follow those of the tokenizer's own tokens.
         let first = tokenizer.vocabulary_size();

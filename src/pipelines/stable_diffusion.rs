@@ -26,7 +26,7 @@ pub(super) fn load(files: &StableDiffusionFiles, site: &mut Site<'_>) -> Result<
     let mut unet = Opened::unet(&files.unet)?;
     let vae = OpenedDecoder::open(&files.vae, Family::StableDiffusion)?;
     check_fit(files, &tokenizer, &encoder.config, &unet.config, vae.latent_channels())?;
-    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
+    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)], false)?;
     site.change(&mut [
         (Network::Unet, &mut unet.checkpoint),
         (Network::TextEncoder, &mut encoder.checkpoint),

@@ -29,7 +29,7 @@ pub(super) fn load(files: &StableDiffusionXlFiles, site: &mut Site<'_>) -> Resul
     check_fit(files, &tokenizers, [&encoder.config, &encoder_2.config], &unet.config, vae.latent_channels())?;
 
     let [tokenizer, tokenizer_2] = &mut tokenizers;
-    learn(site.embeddings, &mut [(tokenizer, &mut encoder), (tokenizer_2, &mut encoder_2)])?;
+    learn(site.embeddings, &mut [(tokenizer, &mut encoder), (tokenizer_2, &mut encoder_2)], false)?;
     site.change(&mut [
         (Network::Unet, &mut unet.checkpoint),
         (Network::TextEncoder, &mut encoder.checkpoint),
@@ -116,7 +116,7 @@ pub(super) fn load_refiner(files: &RefinerFiles, site: &mut Site<'_>) -> Result<
     expect_sizes(&files.unet, &unet.config, &encoder.config)?;
     expect_channels(&files.unet, &unet.config, vae.latent_channels())?;
     expect_tokenizer(&files.text_encoder_2, &tokenizer, &encoder.config)?;
-    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)])?;
+    learn(site.embeddings, &mut [(&mut tokenizer, &mut encoder)], true)?;
     site.change(&mut [
         (Network::Unet, &mut unet.checkpoint),
         (Network::TextEncoder2, &mut encoder.checkpoint),

@@ -71,20 +71,25 @@ pub(crate) struct Word {
 }
 
 impl Word {
-    /// Reads the vectors for text encoders of so many channels, of which a prompt holds at most `most`.
+    /// Reads the vectors for text encoders of so many channels, of which a prompt holds at most `most`; `is_second` tells
+    /// that a single one is SDXL's second, as its refiner has.
     ///
     /// # Errors
     /// [`Error::Io`], and [`Error::Weights`] if the file is damaged, no textual inversion or one of another model, or if
     /// a value is not finite.
-    pub(crate) fn read(embedding: &Embedding, channels: &[usize], most: usize) -> Result<Self> {
+    pub(crate) fn read(
+        embedding: &Embedding,
+        channels: &[usize],
+        most: usize,
+        is_second: bool,
+    ) -> Result<Self> {
         let file = Checkpoint::open(std::slice::from_ref(&embedding.path))?;
         let names: Vec<&str> = file.names().collect();
         let is_xl = OF_XL.iter().any(|name| names.contains(name));
         let (keys, named) = match (&names[..], channels.len()) {
             (_, 2) if OF_XL.iter().all(|name| names.contains(name)) => (OF_XL.to_vec(), None),
             ([_], 1) if is_xl => (names.clone(), None),
-            // A refiner has the second text encoder alone.
-            (_, 1) if OF_XL.iter().all(|name| names.contains(name)) => (vec![OF_XL[1]], None),
+            (_, 1) if is_second && OF_XL.iter().all(|name| names.contains(name)) => (vec![OF_XL[1]], None),
             ([..], 1) if names.contains(&PARAMETERS) => (vec![PARAMETERS], None),
             ([name], 1) => (vec![*name], Some((*name).to_owned())),
             _ => return Err(refusal(&file, &names, channels.len())),
