@@ -19,7 +19,7 @@ use deepcache::pipelines::{
 };
 use deepcache::schedulers::SchedulerKind;
 use deepcache::tensor::ElementType;
-use deepcache::weights::{Checkpoint, ModelFiles, ModelKind, Replacements};
+use deepcache::weights::{Checkpoint, Embedding, ModelFiles, ModelKind, Replacements};
 use loops::{GPU, PIXEL_LIMIT, load, number, pixels_apart, run};
 use network::{Rig, channels_last};
 use serde_json::Value;
@@ -293,4 +293,24 @@ fn directories_that_are_no_refiners_are_told_apart() {
     std::fs::write(&config, unet.to_string()).unwrap();
     let told = opened(other.path()).unwrap_err().to_string();
     assert!(told.contains("expected the second text encoder's 40 and 5 times 16"), "{told}");
+}
+
+#[test]
+fn a_word_of_sdxl_is_learned_by_the_one_encoder() {
+    let values = (0..4 * 16 * 16_u16).map(|index| f32::from(index % 17) / 8.0 - 1.0).collect();
+    let latents = Latents::new([1, 4, 16, 16], values).unwrap();
+    let draw = |embeddings: Vec<Embedding>, prompt: &str| {
+        let options = LoadOptions { embeddings, ..StorageType::F32.into() };
+        let mut pipeline = DiffusionPipeline::load_on(GPU.clone(), repository(REFINER), &options).unwrap();
+        let request = Request {
+            latents: Some(latents.clone()),
+            denoising_start: Some(0.5),
+            steps: Some(4),
+            ..Request::prompt(prompt)
+        };
+        run(&mut pipeline, &request).latents
+    };
+    let toy = || vec![Embedding::new(repository("tests/goldens/textual-inversion/toy.safetensors"))];
+    assert_ne!(draw(toy(), "a toy"), draw(Vec::new(), "a toy"), "the word means something else");
+    assert_eq!(draw(toy(), "a fox"), draw(Vec::new(), "a fox"), "and no other does");
 }
