@@ -85,9 +85,10 @@ fn every_kernel_has_a_twin_a_shader_and_a_line_in_the_battery() {
 #[test]
 fn only_the_device_layer_knows_wgpu() {
     assert_eq!(mentions("src", &["wgpu::"], &["src/gpu/"]), [""; 0]);
-    for file in ["src/gpu/choices.rs", "src/gpu/recording.rs", "src/gpu/shader.rs", "src/gpu/slots.rs"] {
-        assert!(root().join(file).is_file(), "{file}");
-        assert_eq!(mentions(file, &["wgpu"], &[]), [""; 0]);
+    for name in ["choices", "recording", "segments", "shader", "slots"] {
+        let file = format!("src/gpu/{name}.rs");
+        assert!(root().join(&file).is_file(), "{file}");
+        assert_eq!(mentions(&file, &["wgpu"], &[]), [""; 0]);
     }
 }
 

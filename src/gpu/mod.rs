@@ -1,4 +1,5 @@
-//! The device layer. Only this module, without [`choices`], [`recording`] and [`shader`], imports wgpu.
+//! The device layer. Only this module imports wgpu, and of it not [`choices`], [`recording`], [`shader`], `slots` and
+//! `segments`.
 //!
 //! [`Gpu`] is one adapter with its device and queue; [`Memory`] holds what outlives a recording;
 //! an [`Executor`] turns recordings into [`Program`]s over shared slots and plays them.
