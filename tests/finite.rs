@@ -1,6 +1,7 @@
 //! Weights that make values beyond what can be stored: noticed, and traced to the layer.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints what it is told")]
+#![expect(clippy::cast_possible_truncation, reason = "bytes of a picture")]
 
 #[path = "support/loops.rs"]
 mod loops;
@@ -12,6 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use deepcache::Error;
+use deepcache::image::Picture;
 use deepcache::pipelines::{CacheOptions, DiffusionPipeline, LoadOptions, Progress, Request, StorageType};
 use loops::GPU;
 use safetensors::SafeTensors;
@@ -126,5 +128,21 @@ fn a_layer_of_the_decoder_is_named_and_32_bits_help() {
     let planned = pipeline.memory_plan(&short).unwrap().peak();
     let generation = pipeline.generate(&short, |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(generation.statistics.peak_bytes, planned, "the plan knows of it");
+    assert_eq!(generation.pictures.len(), 1, "a picture");
+}
+
+#[test]
+fn a_layer_of_the_encoder_is_named_and_32_bits_help() {
+    let model = spoilt(VAE, "encoder.down_blocks.1.resnets.0.conv1.weight");
+    let image =
+        Picture { width: 64, height: 64, pixels: (0..64 * 64 * 3_u32).map(|at| (at % 251) as u8).collect() };
+    let request = Request { steps: Some(3), cache: None, image: Some(image), ..request() };
+    let f16 = LoadOptions::from(StorageType::F16);
+    let (told, calls) = refused(model.path(), &f16, &request);
+    assert!(told.contains("encode/vae/encoder/down_blocks.1/resnets.0/conv1"), "{told}");
+    assert!(told.contains("--vae-dtype f32") && calls == 0, "after {calls} calls: {told}");
+    let options = LoadOptions { vae_storage: Some(StorageType::F32), ..f16 };
+    let mut pipeline = DiffusionPipeline::load_on(GPU.clone(), model.path(), &options).unwrap();
+    let generation = pipeline.generate(&request, |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(generation.pictures.len(), 1, "a picture");
 }

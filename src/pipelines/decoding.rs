@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::VaeTiling;
 use super::encoding::{bytes_of, floats_of};
-use super::faults::{ADVICE_DECODER, first, trace};
+use super::faults::Check;
 use super::frame::recording_of;
 use super::model::Decoder;
 use super::tiles::attempts_of;
@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
 use crate::gpu::{Executor, Memory, Program};
-use crate::kernels::finite::{Row, finite};
 use crate::kernels::pixels::pixels;
 use crate::models::vae::tiling::Tiles;
 use crate::tensor::{ElementType, Tensor};
@@ -43,10 +42,7 @@ struct Piece {
     sample: Tensor,
     /// The packed pixels, `[1, H, W]`; the values of a tile, `[1, H, W, 3]`.
     output: Tensor,
-    /// `[1]`: 1 if a value of the picture is not finite.
-    faults: Tensor,
-    /// `[1]`, which is 0.
-    step: Tensor,
+    check: Check,
 }
 
 /// The ways to decode a sample, the best first: the sides of tiles in latents, `None` for the whole.
@@ -105,7 +101,9 @@ impl Decoding {
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.pieces.iter().flat_map(Piece::tensors)
+        self.pieces
+            .iter()
+            .flat_map(|piece| [&piece.sample, &piece.output].into_iter().chain(piece.check.tensors()))
     }
 
     /// Records the decode of every piece, under a name.
@@ -159,18 +157,12 @@ impl Piece {
         } else {
             Tensor::external("pixels", [1, pixels[0], pixels[1]], ElementType::U32)
         };
-        let faults = Tensor::external("faults", [1], ElementType::F32);
-        let step = Tensor::external("step", [1], ElementType::U32);
-        Self { size, sample, output, faults, step }
-    }
-
-    fn tensors(&self) -> [&Tensor; 4] {
-        [&self.sample, &self.output, &self.faults, &self.step]
+        Self { size, sample, output, check: Check::new() }
     }
 
     fn record(&self, decoder: &Decoder, tiled: bool, mut recording: Recording) -> Result<Recording> {
         let image = decoder.record(&mut recording, &self.sample)?; // [1, H, W, 3]
-        finite(&mut recording, &image, &self.step, &self.faults, Row::Fixed(0))?;
+        self.check.record(&mut recording, &image)?;
         if tiled {
             recording.place(&image, &self.output);
         } else {
@@ -183,21 +175,13 @@ impl Piece {
     fn play(
         &self,
         sample: &[f32],
-        (program, recording): (&Program, &Recording),
+        programmed: (&Program, &Recording),
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Vec<u8>> {
         memory.write(&self.sample, 0, &bytes_of(sample, self.sample.element()))?;
-        memory.write(&self.faults, 0, &[0; 4])?;
-        executor.play(program)?;
-        let output = memory.read(&self.output)?;
-        if first(&memory.read(&self.faults)?).is_none() {
-            return Ok(output);
-        }
-        // Should there be no memory for a second look, the picture is what is known.
-        let layer = trace(recording, &self.step, None, memory, executor).ok().flatten();
-        let what = layer.map_or("the decoded picture".to_owned(), |layer| format!("the output of {layer}"));
-        Err(Error::NotFinite { what, advice: ADVICE_DECODER })
+        self.check.play("the decoded picture", programmed, memory, executor)?;
+        memory.read(&self.output)
     }
 }
 

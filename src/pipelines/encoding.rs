@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::faults::Check;
 use super::frame::recording_of;
 use super::tiles::attempts_of;
 use super::{Latents, VaeTiling};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::choices::Choices;
 use crate::gpu::recording::{Recording, largest_binding};
 use crate::gpu::{Executor, Memory, Program};
@@ -38,6 +39,7 @@ struct Piece {
     picture: Tensor,
     /// Means and log-variances, `[1, h, w, 2C]`.
     moments: Tensor,
+    check: Check,
 }
 
 /// The ways to encode pictures of a sample of this size, the best first: the sides of tiles in latents, `None` for
@@ -78,7 +80,9 @@ impl Encoding {
 
     /// Everything that is to be allocated.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.pieces.iter().flat_map(|piece| [&piece.picture, &piece.moments])
+        self.pieces
+            .iter()
+            .flat_map(|piece| [&piece.picture, &piece.moments].into_iter().chain(piece.check.tensors()))
     }
 
     /// Records the encode of every piece.
@@ -91,28 +95,25 @@ impl Encoding {
         &self,
         picture: &[f32],
         programs: &[Program],
+        recordings: &[Recording],
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Vec<f32>> {
-        let moments = match &self.tiles {
-            None => self.pieces[0].play(picture, &programs[0], memory, executor)?,
+        let mut play = |piece: usize, values: &[f32]| {
+            self.pieces[piece].play(values, (&programs[piece], &recordings[piece]), memory, executor)
+        };
+        match &self.tiles {
+            None => play(0, picture),
             Some([pixels, latents]) => {
                 let mut cuts = pixels.all();
                 latents.join(self.channels, |_| {
                     let cut = cuts.next().expect("a tile of pixels for every tile of latents");
                     let place = self.pieces.iter().position(|piece| piece.size == cut.size);
                     let place = place.expect("a piece for every size of a tile");
-                    self.pieces[place].play(&pixels.cut(picture, cut), &programs[place], memory, executor)
-                })?
+                    play(place, &pixels.cut(picture, cut))
+                })
             }
-        };
-        if moments.iter().any(|value| !value.is_finite()) {
-            return Err(Error::NotFinite {
-                what: "the moments of the picture's latents".to_owned(),
-                advice: "store values as f32 (--dtype f32)",
-            });
         }
-        Ok(moments)
     }
 
     /// Draws latents `[1, C, h, w]` from moments: the noise is of one draw, as diffusers lays it out.
@@ -140,12 +141,14 @@ impl Piece {
             size,
             picture: Tensor::external("picture", [1, height, width, inputs], vae.element()),
             moments: Tensor::external("moments", [1, rows, columns, moments], vae.element()),
+            check: Check::new(),
         }
     }
 
     fn record(&self, vae: &VaeEncoder, choices: &Arc<Choices>) -> Result<Recording> {
         let mut recording = recording_of("encode", choices);
         let moments = vae.record(&mut recording.scope("vae"), &self.picture)?; // [1, h, w, 2C]
+        self.check.record(&mut recording, &moments)?;
         recording.place(&moments, &self.moments);
         Ok(recording)
     }
@@ -153,12 +156,12 @@ impl Piece {
     fn play(
         &self,
         picture: &[f32],
-        program: &Program,
+        programmed: (&Program, &Recording),
         memory: &mut Memory,
         executor: &mut Executor,
     ) -> Result<Vec<f32>> {
         memory.write(&self.picture, 0, &bytes_of(picture, self.picture.element()))?;
-        executor.play(program)?;
+        self.check.play("the moments of the picture's latents", programmed, memory, executor)?;
         Ok(floats_of(&memory.read(&self.moments)?, self.moments.element()))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::residency::ModelWeights;
 use super::streaming::NetworkCall;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::recording::{Access, Recording};
-use crate::gpu::{Executor, Memory, PendingRead, Purpose};
+use crate::gpu::{Executor, Memory, PendingRead, Program, Purpose};
 use crate::kernels::finite::{Row, finite};
 use crate::tensor::{ElementType, Tensor};
 
@@ -18,9 +18,9 @@ const LATER: usize = 2;
 pub(super) const ADVICE: &str = "where values are stored in 16 bits, a layer may have gone beyond 65504, the largest \
     of them: store them in 32 (--dtype f32), or use a smaller guidance scale";
 
-/// What helps where a decoder makes them.
-pub(super) const ADVICE_DECODER: &str = "where values are stored in 16 bits, a layer may have gone beyond 65504, the \
-    largest of them: decode in 32 (--vae-dtype f32)";
+/// What helps where an autoencoder makes them.
+const ADVICE_VAE: &str = "where values are stored in 16 bits, a layer may have gone beyond 65504, the largest of them: have \
+    the VAE in 32 (--vae-dtype f32)";
 
 /// Looks now and then whether the outputs of the calls so far are finite, without waiting for the device.
 #[derive(Debug, Default)]
@@ -49,6 +49,52 @@ impl Watch {
 /// The first row of a table of faults, as it was read back, that holds one.
 pub(super) fn first(table: &[u8]) -> Option<usize> {
     bytemuck::pod_collect_to_vec::<u8, f32>(table).iter().position(|fault| *fault != 0.0)
+}
+
+/// Looks whether what an autoencoder makes is finite.
+#[derive(Debug)]
+pub(super) struct Check {
+    /// `[1]`: 1 if a value is not.
+    table: Tensor,
+    /// `[1]`, which is 0.
+    step: Tensor,
+}
+
+impl Check {
+    pub(super) fn new() -> Self {
+        let table = Tensor::external("faults", [1], ElementType::F32);
+        Self { table, step: Tensor::external("step", [1], ElementType::U32) }
+    }
+
+    /// Everything that is to be allocated.
+    pub(super) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.table, &self.step]
+    }
+
+    /// Records it for a tensor.
+    pub(super) fn record(&self, recording: &mut Recording, values: &Tensor) -> Result<()> {
+        finite(recording, values, &self.step, &self.table, Row::Fixed(0))
+    }
+
+    /// Plays a program in whose recording it is: an error with the layer that a second play finds. `made` is what the
+    /// program makes.
+    pub(super) fn play(
+        &self,
+        made: &str,
+        (program, recording): (&Program, &Recording),
+        memory: &mut Memory,
+        executor: &mut Executor,
+    ) -> Result<()> {
+        memory.write(&self.table, 0, &[0; 4])?;
+        executor.play(program)?;
+        if first(&memory.read(&self.table)?).is_none() {
+            return Ok(());
+        }
+        // Should there be no memory for a second look, what was made is what is known.
+        let layer = trace(recording, &self.step, None, memory, executor).ok().flatten();
+        let what = layer.map_or(made.to_owned(), |layer| format!("the output of {layer}"));
+        Err(Error::NotFinite { what, advice: ADVICE_VAE })
+    }
 }
 
 /// A recording whose every command is followed by a check of what it wrote.

@@ -134,7 +134,13 @@ impl Run {
         let DiffusionPipeline { memory, executor, .. } = pipeline;
         let encoding = self.recorded.encoding.as_ref().expect("pictures are encoded where that is recorded");
         for picture in pictures {
-            self.moments.push(encoding.encode(picture, &self.programs.encode, memory, executor)?);
+            self.moments.push(encoding.encode(
+                picture,
+                &self.programs.encode,
+                &self.recorded.encode,
+                memory,
+                executor,
+            )?);
         }
         Ok(())
     }
