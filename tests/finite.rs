@@ -1,7 +1,6 @@
 //! Weights that make values beyond what can be stored: noticed, and traced to the layer.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that prints what it is told")]
-#![expect(clippy::cast_possible_truncation, reason = "bytes of a picture")]
 
 #[path = "support/loops.rs"]
 mod loops;
